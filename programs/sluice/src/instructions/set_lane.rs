@@ -1,0 +1,58 @@
+use anchor_lang::prelude::*;
+use sluice_intent::{LaneTerms, Scope};
+
+use crate::{
+    SluiceError,
+    state::{NonceAccount, VERSION},
+};
+
+#[derive(AnchorSerialize, AnchorDeserialize, Clone, Copy)]
+pub struct LaneArgs {
+    /// Zero closes the lane.
+    pub key: Pubkey,
+    /// Unix seconds; `i64::MAX` for never ending.
+    pub expires_at: i64,
+    /// `u64::MAX` is unlimited in this and the other limits, 0 nothing.
+    pub max_per_payment: u64,
+    pub period_limit: u64,
+    /// 0 for no period.
+    pub period_secs: u64,
+    pub total_limit: u64,
+    /// 0 any service, 1 one service, 2 one authority's services, 3 one facilitator's services.
+    pub scope_kind: u8,
+    pub scope_key: Pubkey,
+}
+
+#[derive(Accounts)]
+pub struct SetLane<'info> {
+    pub payer: Signer<'info>,
+    #[account(mut, has_one = payer @ SluiceError::NotPayer)]
+    pub nonce_account: AccountLoader<'info, NonceAccount>,
+}
+
+/// Never touches a window: no sequence of keys makes a used nonce free.
+pub(crate) fn handle(ctx: Context<SetLane>, lane: u8, args: LaneArgs) -> Result<()> {
+    let now = Clock::get()?.unix_timestamp;
+    let mut nonce = ctx.accounts.nonce_account.load_mut()?;
+    require!(nonce.version == VERSION, SluiceError::WrongVersion);
+    // Lane 0 is the payer's own: with another key in it, "lane 0 closed" would promise nothing.
+    let own = args.key == nonce.payer || args.key == Pubkey::default();
+    require!(lane != 0 || own, SluiceError::InvalidLane);
+    let scope = Scope::from_parts(args.scope_kind, args.scope_key.to_bytes())
+        .ok_or(SluiceError::InvalidLane)?;
+    let terms = LaneTerms {
+        key: args.key.to_bytes(),
+        expires_at: args.expires_at,
+        max_per_payment: args.max_per_payment,
+        period_limit: args.period_limit,
+        period_secs: args.period_secs,
+        total_limit: args.total_limit,
+        scope,
+    };
+    let lane = nonce
+        .lanes
+        .get_mut(usize::from(lane))
+        .ok_or(SluiceError::InvalidLane)?;
+    lane.logic_mut().set(&terms, now);
+    Ok(())
+}
