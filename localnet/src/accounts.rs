@@ -1,29 +1,21 @@
 //! The accounts the validator starts with, byte for byte as the programs on chain would have written them.
 
+use sluice_sdk::{LOADER_V3, SYSTEM_PROGRAM, address, token::TOKEN_PROGRAM};
 use solana_account::Account;
 use solana_address::Address;
 
 use crate::{USDC_DECIMALS, USDC_MINT};
 
-const SYSTEM_PROGRAM: Address = Address::from_str_const("11111111111111111111111111111111");
-const TOKEN_PROGRAM: Address =
-    Address::from_str_const("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA");
-const ASSOCIATED_TOKEN_PROGRAM: Address =
-    Address::from_str_const("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL");
-const UPGRADEABLE_LOADER: Address =
-    Address::from_str_const("BPFLoaderUpgradeab1e11111111111111111111111");
-
 /// The address of an owner's token account for [`USDC_MINT`].
 #[must_use]
 pub fn associated_token_address(owner: &Address) -> Address {
-    let seeds = [owner.as_ref(), TOKEN_PROGRAM.as_ref(), USDC_MINT.as_ref()];
-    Address::find_program_address(&seeds, &ASSOCIATED_TOKEN_PROGRAM).0
+    address::token_account(owner, &USDC_MINT, &TOKEN_PROGRAM)
 }
 
 /// The address of the account that holds an upgradeable program's code and its upgrade authority.
 #[must_use]
 pub fn program_data_address(program_id: &Address) -> Address {
-    Address::find_program_address(&[program_id.as_ref()], &UPGRADEABLE_LOADER).0
+    Address::find_program_address(&[program_id.as_ref()], &LOADER_V3).0
 }
 
 /// A wallet.
@@ -56,14 +48,18 @@ pub(crate) fn token(owner: &Address, amount: u64, rent: impl Fn(usize) -> u64) -
 }
 
 /// The code of an upgradeable program, deployed at slot 0.
-pub(crate) fn program_data(authority: &Address, code: &[u8], rent: impl Fn(usize) -> u64) -> Account {
+pub(crate) fn program_data(
+    authority: &Address,
+    code: &[u8],
+    rent: impl Fn(usize) -> u64,
+) -> Account {
     let mut data = Vec::with_capacity(45 + code.len());
     data.extend(3u32.to_le_bytes());
     data.extend(0u64.to_le_bytes());
     data.push(1);
     data.extend(authority.as_ref());
     data.extend(code);
-    account(rent(data.len()), data, UPGRADEABLE_LOADER)
+    account(rent(data.len()), data, LOADER_V3)
 }
 
 /// An upgradeable program.
@@ -73,7 +69,7 @@ pub(crate) fn program(program_id: &Address, rent: impl Fn(usize) -> u64) -> Acco
     data.extend(program_data_address(program_id).as_ref());
     Account {
         executable: true,
-        ..account(rent(data.len()), data, UPGRADEABLE_LOADER)
+        ..account(rent(data.len()), data, LOADER_V3)
     }
 }
 

@@ -31,7 +31,9 @@ pub enum Error {
     },
 
     /// Something else listens on the port.
-    #[error("the {server} port {port} is in use: stop what listens there, or choose another (0 picks a free one)")]
+    #[error(
+        "the {server} port {port} is in use: stop what listens there, or choose another (0 picks a free one)"
+    )]
     PortInUse {
         /// "RPC" or "websocket".
         server: &'static str,
@@ -40,7 +42,9 @@ pub enum Error {
     },
 
     /// The port cannot be listened on for another reason.
-    #[error("the {server} port {port} on 127.0.0.1 cannot be used: {source}; choose another (0 picks a free one)")]
+    #[error(
+        "the {server} port {port} on 127.0.0.1 cannot be used: {source}; choose another (0 picks a free one)"
+    )]
     Port {
         /// "RPC" or "websocket".
         server: &'static str,
@@ -55,7 +59,9 @@ pub enum Error {
     SlotTime(Duration),
 
     /// The balances asked for add up to more than an account can hold.
-    #[error("the balances asked for {0} add up to more than a token or a SOL balance can hold: ask for less")]
+    #[error(
+        "the balances asked for {0} add up to more than a token or a SOL balance can hold: ask for less"
+    )]
     BalanceOverflow(Address),
 
     /// The validator refused one of the accounts it should start with.
@@ -76,7 +82,9 @@ pub enum Error {
     Ended(String),
 
     /// The RPC did not answer in time.
-    #[error("the validator did not answer within {within:?} ({cause}): the machine may be overloaded, try again or allow more time")]
+    #[error(
+        "the validator did not answer within {within:?} ({cause}): the machine may be overloaded, try again or allow more time"
+    )]
     NotReady {
         /// How long it was given.
         within: Duration,

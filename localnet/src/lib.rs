@@ -51,8 +51,7 @@ pub const NETWORK: &str = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
 pub const GENESIS_HASH: &str = "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG";
 
 /// The address of USDC on devnet, where this validator has a mint of its own.
-pub const USDC_MINT: Address =
-    Address::from_str_const("4zMMC9srt5Ri5X14GAgXhHii3GnPAEERYPZgZJDncDU");
+pub const USDC_MINT: Address = sluice_sdk::DEVNET_USDC;
 
 /// The decimals of [`USDC_MINT`]: 1 USDC is 1,000,000 units.
 pub const USDC_DECIMALS: u8 = 6;

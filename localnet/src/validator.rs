@@ -162,7 +162,9 @@ impl Builder {
         loop {
             match self.launch(&genesis) {
                 // Between picking a port and listening on it, another process can be given the same one.
-                Err(Error::Ended(_) | Error::PortInUse { .. }) if picked && attempt < PORT_ATTEMPTS => {
+                Err(Error::Ended(_) | Error::PortInUse { .. })
+                    if picked && attempt < PORT_ATTEMPTS =>
+                {
                     attempt += 1;
                 }
                 Err(error) => return Err(error),
@@ -210,7 +212,13 @@ impl Builder {
                 }
             })
             .map_err(Error::Threads)?;
-        let mut running = Running { rpc_port, ws_port, commands, ended: ended_rx, thread: Some(thread) };
+        let mut running = Running {
+            rpc_port,
+            ws_port,
+            commands,
+            ended: ended_rx,
+            thread: Some(thread),
+        };
 
         let deadline = Instant::now() + self.ready_within;
         let mut cause = "it is still starting".to_owned();
@@ -221,11 +229,16 @@ impl Builder {
                 Ok(Progress::Failed(error)) => return Err(error),
                 // The thread panicked: it reports every other end.
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    return Err(Error::Ended("it crashed while starting; its message is on standard error".to_owned()));
+                    return Err(Error::Ended(
+                        "it crashed while starting; its message is on standard error".to_owned(),
+                    ));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     let _ = running.stop();
-                    return Err(Error::NotReady { within: self.ready_within, cause });
+                    return Err(Error::NotReady {
+                        within: self.ready_within,
+                        cause,
+                    });
                 }
             }
         }
@@ -289,7 +302,9 @@ impl Localnet {
     /// # Errors
     /// [`Error::NotStopped`] where it takes too long.
     pub fn stop(mut self) -> Result<(), Error> {
-        self.running.take().map_or(Ok(()), |mut running| running.stop())
+        self.running
+            .take()
+            .map_or(Ok(()), |mut running| running.stop())
     }
 }
 
@@ -353,41 +368,65 @@ impl Genesis {
         };
         let admin = keys.address(Role::Admin);
         let demo = Role::ALL.map(|role| (keys.address(role), role.lamports()));
-        let sol = sums(demo.into_iter().filter(|(_, lamports)| *lamports > 0).chain(builder.sol.iter().copied()))?;
+        let sol = sums(
+            demo.into_iter()
+                .filter(|(_, lamports)| *lamports > 0)
+                .chain(builder.sol.iter().copied()),
+        )?;
         let payer = (keys.address(Role::Payer), PAYER_UNITS);
         let tokens = sums([payer].into_iter().chain(builder.tokens.iter().copied()))?;
         let supply = tokens
             .values()
             .try_fold(0u64, |sum, units| sum.checked_add(*units))
             .ok_or(Error::BalanceOverflow(USDC_MINT))?;
-        Ok(Self { admin, program, sol, tokens, supply })
+        Ok(Self {
+            admin,
+            program,
+            sol,
+            tokens,
+            supply,
+        })
     }
 
     /// Puts all accounts in place.
     fn apply(&self, svm: &mut SurfnetSvm) -> Result<(), Error> {
-        let put = |svm: &mut SurfnetSvm, address: Address, account: Account| {
-            svm.set_account(&address, account)
-                .map_err(|error| Error::Account { address, cause: error.to_string() })
-        };
         // Rent differs between clusters and falls over time, so it is asked for.
-        let rents = svm.inner.clone();
-        let rent = |len| rents.minimum_balance_for_rent_exemption(len);
-
-        for (address, lamports) in &self.sol {
-            put(svm, *address, accounts::wallet(*lamports))?;
-        }
-        put(svm, USDC_MINT, accounts::mint(&self.admin, self.supply, rent))?;
-        for (owner, units) in &self.tokens {
-            put(svm, accounts::associated_token_address(owner), accounts::token(owner, *units, rent))?;
-        }
-        if let Some((id, path, code)) = &self.program {
-            // The code first: the validator loads it as soon as the program's account points to it.
-            put(svm, accounts::program_data_address(id), accounts::program_data(&self.admin, code, rent))?;
-            svm.set_account(id, accounts::program(id, rent)).map_err(|error| {
-                Error::ProgramInvalid { path: path.clone(), cause: error.to_string() }
-            })?;
+        let accounts = self.accounts(|len| svm.inner.minimum_balance_for_rent_exemption(len));
+        for (address, account) in accounts {
+            svm.set_account(&address, account)
+                .map_err(|error| match &self.program {
+                    // The validator loads the code when it sees this account.
+                    Some((id, path, _)) if *id == address => Error::ProgramInvalid {
+                        path: path.clone(),
+                        cause: error.to_string(),
+                    },
+                    _ => Error::Account {
+                        address,
+                        cause: error.to_string(),
+                    },
+                })?;
         }
         Ok(())
+    }
+
+    /// All accounts, in the order in which they must be put in place.
+    fn accounts(&self, rent: impl Fn(usize) -> u64) -> Vec<(Address, Account)> {
+        let mut all = Vec::new();
+        for (address, lamports) in &self.sol {
+            all.push((*address, accounts::wallet(*lamports)));
+        }
+        all.push((USDC_MINT, accounts::mint(&self.admin, self.supply, &rent)));
+        for (owner, units) in &self.tokens {
+            let address = accounts::associated_token_address(owner);
+            all.push((address, accounts::token(owner, *units, &rent)));
+        }
+        if let Some((id, _, code)) = &self.program {
+            // The code first: the program's account is refused while what it points to is not there.
+            let data = accounts::program_data(&self.admin, code, &rent);
+            all.push((accounts::program_data_address(id), data));
+            all.push((*id, accounts::program(id, &rent)));
+        }
+        all
     }
 }
 
@@ -396,7 +435,9 @@ fn sums(given: impl Iterator<Item = (Address, u64)>) -> Result<BTreeMap<Address,
     let mut sums = BTreeMap::<Address, u64>::new();
     for (address, amount) in given {
         let sum = sums.entry(address).or_default();
-        *sum = sum.checked_add(amount).ok_or(Error::BalanceOverflow(address))?;
+        *sum = sum
+            .checked_add(amount)
+            .ok_or(Error::BalanceOverflow(address))?;
     }
     Ok(sums)
 }
@@ -404,12 +445,18 @@ fn sums(given: impl Iterator<Item = (Address, u64)>) -> Result<BTreeMap<Address,
 fn read_program(path: &Path) -> Result<Vec<u8>, Error> {
     let code = std::fs::read(path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => Error::ProgramMissing(path.to_owned()),
-        _ => Error::ProgramUnreadable { path: path.to_owned(), source },
+        _ => Error::ProgramUnreadable {
+            path: path.to_owned(),
+            source,
+        },
     })?;
     if code.starts_with(b"\x7fELF") {
         Ok(code)
     } else {
-        Err(Error::ProgramInvalid { path: path.to_owned(), cause: "it is not an ELF file".to_owned() })
+        Err(Error::ProgramInvalid {
+            path: path.to_owned(),
+            cause: "it is not an ELF file".to_owned(),
+        })
     }
 }
 
@@ -420,7 +467,11 @@ fn ports(rpc: u16, ws: u16) -> Result<(u16, u16), Error> {
             .and_then(|listener| Ok((listener.local_addr()?.port(), listener)))
             .map_err(|source| match source.kind() {
                 std::io::ErrorKind::AddrInUse => Error::PortInUse { server, port },
-                _ => Error::Port { server, port, source },
+                _ => Error::Port {
+                    server,
+                    port,
+                    source,
+                },
             })
     };
     // Both are held until both are known, so that they differ.
@@ -476,7 +527,13 @@ impl Launch {
         runtime.spawn(wait_until_ready(self.rpc_port, started_rx, progress));
         // It blocks the thread it runs on, which is why that is this one and no worker.
         let outcome = runtime
-            .block_on(start_local_surfnet(svm, self.config(), commands, commands_rx, geyser))
+            .block_on(start_local_surfnet(
+                svm,
+                self.config(),
+                commands,
+                commands_rx,
+                geyser,
+            ))
             .map_err(|error| Error::Ended(error.to_string()));
         runtime.shutdown_timeout(Duration::from_secs(1));
         watcher.finish(outcome.is_ok());
@@ -542,17 +599,29 @@ impl Watcher {
                         Ok(SimnetEvent::Shutdown) => {
                             let _ = closed.send(());
                         }
-                        Ok(SimnetEvent::ErrorLog(_, text)) if verbose => eprintln!("validator: error: {text}"),
-                        Ok(SimnetEvent::WarnLog(_, text)) if verbose => eprintln!("validator: warning: {text}"),
-                        Ok(SimnetEvent::InfoLog(_, text)) if verbose => eprintln!("validator: {text}"),
-                        Ok(SimnetEvent::Aborted(text)) if verbose => eprintln!("validator: aborted: {text}"),
+                        Ok(SimnetEvent::ErrorLog(_, text)) if verbose => {
+                            eprintln!("validator: error: {text}")
+                        }
+                        Ok(SimnetEvent::WarnLog(_, text)) if verbose => {
+                            eprintln!("validator: warning: {text}")
+                        }
+                        Ok(SimnetEvent::InfoLog(_, text)) if verbose => {
+                            eprintln!("validator: {text}")
+                        }
+                        Ok(SimnetEvent::Aborted(text)) if verbose => {
+                            eprintln!("validator: aborted: {text}")
+                        }
                         Ok(_) => {}
                         Err(_) => break,
                     }
                 }
             })
             .map_err(Error::Threads)?;
-        Ok(Self { stop, servers_closed, thread })
+        Ok(Self {
+            stop,
+            servers_closed,
+            thread,
+        })
     }
 
     /// Waits for both servers to have closed, where they were running, and ends.
@@ -582,7 +651,11 @@ async fn wait_until_ready(
     }
     let url = format!("http://127.0.0.1:{rpc_port}");
     // A proxy meant for the outside would not find this machine's own address.
-    let client = match reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build() {
+    let client = match reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(2))
+        .build()
+    {
         Ok(client) => client,
         Err(error) => {
             let _ = progress.send(Progress::Failed(Error::Ended(error.to_string())));
@@ -590,15 +663,15 @@ async fn wait_until_ready(
         }
     };
     loop {
-        match ask(&client, &url).await {
-            Ok(()) => {
-                let _ = progress.send(Progress::Ready);
-                return;
-            }
+        let Err(why) = ask(&client, &url).await else {
+            let _ = progress.send(Progress::Ready);
+            return;
+        };
+        if progress.send(Progress::Waiting(why)).is_err() {
             // Nobody waits any more.
-            Err(why) if progress.send(Progress::Waiting(why)).is_err() => return,
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            return;
         }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -607,7 +680,10 @@ async fn ask(client: &reqwest::Client, url: &str) -> Result<(), String> {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method});
         let answer = client.post(url).json(&request).send().await;
         let answer: Value = match answer {
-            Ok(answer) => answer.json().await.map_err(|error| format!("{method}: {error}"))?,
+            Ok(answer) => answer
+                .json()
+                .await
+                .map_err(|error| format!("{method}: {error}"))?,
             Err(error) => return Err(format!("{method}: {error}")),
         };
         if answer["result"].is_null() {

@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod address;
 pub mod instructions;
 pub mod intent;
+pub mod program_error;
 pub mod token;
 pub mod transaction;
 pub mod x402;

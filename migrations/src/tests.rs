@@ -1,0 +1,1 @@
+//! Planning against a chain in memory.

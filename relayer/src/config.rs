@@ -1,0 +1,404 @@
+//! The configuration: one TOML file, overridden by environment variables, without secrets in it.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use figment::{
+    Figment,
+    error::Kind,
+    providers::{Env, Format, Toml},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use sluice_sdk::{Address, x402::Network};
+
+use crate::{budget, verify::MAX_MARGIN_SECS};
+
+/// What environment variables that override the file begin with.
+pub const ENV_PREFIX: &str = "SLUICE_RELAYER_";
+
+/// Everything the relayer is told. See `relayer.example.toml` for what each key means.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where HTTP is served.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// The network, as x402 names it.
+    pub network: Network,
+    /// The cluster's JSON-RPC.
+    pub rpc_url: SecretUrl,
+    /// Its websocket; not used yet.
+    #[serde(default)]
+    pub ws_url: Option<SecretUrl>,
+    /// The ledger.
+    #[serde(default = "default_database_url")]
+    pub database_url: String,
+    /// The facilitator account that the relayer settles for.
+    #[serde(deserialize_with = "address")]
+    pub facilitator: Address,
+    /// Where the fee payer's key is.
+    pub fee_payer: KeySource,
+    /// How logs are written.
+    #[serde(default)]
+    pub log_format: LogFormat,
+    /// Bounds on requests.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Bounds on what a transaction costs.
+    #[serde(default)]
+    pub fees: Fees,
+    /// How the chain is asked.
+    #[serde(default)]
+    pub chain: ChainSettings,
+}
+
+/// Where a key is. Never the key.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeySource {
+    /// A Solana keypair file.
+    pub keypair: Option<PathBuf>,
+    /// The name of an environment variable that holds the content of one.
+    pub env: Option<String>,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Bounds on requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body_bytes: usize,
+    /// Seconds for a request, without the wait for a confirmation.
+    pub request_timeout_secs: u64,
+    /// Seconds that `/settle` waits for a confirmation.
+    pub confirm_timeout_secs: u64,
+    /// Payments that may be open at once.
+    pub max_in_flight: u32,
+    /// Requests that may be worked on at once.
+    pub max_requests: usize,
+    /// Seconds that a stop waits for requests at work.
+    pub drain_secs: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 64 * 1024,
+            request_timeout_secs: 20,
+            confirm_timeout_secs: 60,
+            max_in_flight: 256,
+            max_requests: 512,
+            drain_secs: 20,
+        }
+    }
+}
+
+/// Bounds on what a transaction costs, in lamports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fees {
+    /// Priority fee, micro-lamports a compute unit.
+    pub unit_price_micro_lamports: u64,
+    /// The most that a transaction may cost in all.
+    pub max_lamports_per_transaction: u64,
+    /// Below this balance of the fee payer nothing is settled.
+    pub min_balance_lamports: u64,
+}
+
+impl Default for Fees {
+    fn default() -> Self {
+        Self {
+            unit_price_micro_lamports: 0,
+            max_lamports_per_transaction: 20_000,
+            min_balance_lamports: 10_000_000,
+        }
+    }
+}
+
+/// How the chain is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChainSettings {
+    /// Seconds for one call.
+    pub rpc_timeout_secs: u64,
+    /// Milliseconds between two looks at open payments.
+    pub poll_ms: u64,
+    /// Milliseconds between two sends of a transaction that nobody has seen yet.
+    pub rebroadcast_ms: u64,
+    /// Seconds that an intent must have left, by the chain's clock.
+    pub expiry_margin_secs: u32,
+}
+
+impl Default for ChainSettings {
+    fn default() -> Self {
+        Self {
+            rpc_timeout_secs: 10,
+            poll_ms: 250,
+            rebroadcast_ms: 2_000,
+            expiry_margin_secs: 5,
+        }
+    }
+}
+
+impl Limits {
+    /// See [`Limits::request_timeout_secs`].
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout_secs)
+    }
+    /// See [`Limits::confirm_timeout_secs`].
+    pub fn confirm_timeout(&self) -> Duration {
+        Duration::from_secs(self.confirm_timeout_secs)
+    }
+    /// See [`Limits::drain_secs`].
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_secs)
+    }
+}
+
+impl ChainSettings {
+    /// See [`ChainSettings::rpc_timeout_secs`].
+    pub fn rpc_timeout(&self) -> Duration {
+        Duration::from_secs(self.rpc_timeout_secs)
+    }
+    /// See [`ChainSettings::poll_ms`].
+    pub fn poll(&self) -> Duration {
+        Duration::from_millis(self.poll_ms)
+    }
+    /// See [`ChainSettings::rebroadcast_ms`].
+    pub fn rebroadcast(&self) -> Duration {
+        Duration::from_millis(self.rebroadcast_ms)
+    }
+}
+
+/// A URL whose path and query may carry a key: shown by scheme, host and port alone.
+#[derive(Clone, Deserialize)]
+#[serde(from = "String")]
+pub struct SecretUrl(SecretString);
+
+impl SecretUrl {
+    /// The whole URL.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    fn parse(&self) -> Result<url::Url, url::ParseError> {
+        url::Url::parse(self.expose())
+    }
+}
+
+impl From<String> for SecretUrl {
+    fn from(url: String) -> Self {
+        Self(SecretString::from(url))
+    }
+}
+
+impl From<&str> for SecretUrl {
+    fn from(url: &str) -> Self {
+        Self(SecretString::from(url))
+    }
+}
+
+impl fmt::Display for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parse() {
+            Ok(url) => write!(f, "{}", url.origin().ascii_serialization()),
+            Err(_) => f.write_str("(not a URL)"),
+        }
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a configuration is not usable. Each line names the file or variable and the field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(Vec<String>);
+
+impl Config {
+    /// Reads `path` and the environment, and checks every value that can be checked without the chain.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        if !path.is_file() {
+            return Err(ConfigError(vec![format!(
+                "{file}: there is no such file; copy relayer.example.toml and edit it"
+            )]));
+        }
+        Self::extract(Figment::from(Toml::file_exact(path)), &file)
+    }
+
+    /// Reads TOML text, with the environment's overrides.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Self::extract(Figment::from(Toml::string(text)), "(text)")
+    }
+
+    fn extract(figment: Figment, file: &str) -> Result<Self, ConfigError> {
+        // The key may stand in a variable that begins like ours; it is not a field.
+        let key_variable = std::env::var(format!("{ENV_PREFIX}FEE_PAYER__ENV"))
+            .ok()
+            .or_else(|| figment.extract_inner::<String>("fee_payer.env").ok())
+            .unwrap_or_default();
+        let env = Env::prefixed(ENV_PREFIX)
+            .filter(move |key| {
+                !key_variable.eq_ignore_ascii_case(&format!("{ENV_PREFIX}{}", key.as_str()))
+            })
+            .split("__");
+        let config: Self = figment
+            .merge(env)
+            .extract()
+            .map_err(|error| ConfigError(error.into_iter().map(|e| line(&e, file)).collect()))?;
+        let problems = config.problems();
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError(
+                problems
+                    .into_iter()
+                    .map(|problem| format!("{file}: {problem}"))
+                    .collect(),
+            ))
+        }
+    }
+
+    /// What is wrong with the values, one line each, beginning with the field.
+    fn problems(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut check = |holds: bool, problem: &str| {
+            if !holds {
+                found.push(problem.to_owned());
+            }
+        };
+        let scheme = |url: &SecretUrl| url.parse().map(|url| url.scheme().to_owned());
+        check(
+            matches!(scheme(&self.rpc_url).as_deref(), Ok("http" | "https")),
+            "rpc_url: must be an http:// or https:// URL",
+        );
+        check(
+            self.ws_url
+                .as_ref()
+                .is_none_or(|url| matches!(scheme(url).as_deref(), Ok("ws" | "wss"))),
+            "ws_url: must be a ws:// or wss:// URL",
+        );
+        check(
+            self.database_url.starts_with("sqlite:"),
+            "database_url: must begin with sqlite:// (the only ledger of this version)",
+        );
+        check(
+            self.fee_payer.keypair.is_some() != self.fee_payer.env.is_some(),
+            "fee_payer: needs exactly one of `keypair` (a file) and `env` (a variable's name)",
+        );
+        let limits = &self.limits;
+        check(
+            (1_024..=16 * 1024 * 1024).contains(&limits.body_bytes),
+            "limits.body_bytes: must be 1024 to 16777216",
+        );
+        let seconds = |value: u64| (1..=600).contains(&value);
+        check(
+            seconds(limits.request_timeout_secs),
+            "limits.request_timeout_secs: must be 1 to 600",
+        );
+        check(
+            seconds(limits.confirm_timeout_secs),
+            "limits.confirm_timeout_secs: must be 1 to 600",
+        );
+        check(
+            limits.drain_secs <= 600,
+            "limits.drain_secs: must be at most 600",
+        );
+        check(
+            limits.max_in_flight > 0,
+            "limits.max_in_flight: must be above 0",
+        );
+        check(
+            (1..=65_536).contains(&limits.max_requests),
+            "limits.max_requests: must be 1 to 65536",
+        );
+        check(
+            seconds(self.chain.rpc_timeout_secs),
+            "chain.rpc_timeout_secs: must be 1 to 600",
+        );
+        check(
+            (10..=60_000).contains(&self.chain.poll_ms),
+            "chain.poll_ms: must be 10 to 60000",
+        );
+        check(
+            (100..=60_000).contains(&self.chain.rebroadcast_ms),
+            "chain.rebroadcast_ms: must be 100 to 60000",
+        );
+        check(
+            self.chain.expiry_margin_secs <= MAX_MARGIN_SECS,
+            "chain.expiry_margin_secs: must be at most 60",
+        );
+        let dearest = budget::dearest(&self.fees);
+        if dearest > self.fees.max_lamports_per_transaction {
+            found.push(format!(
+                "fees.max_lamports_per_transaction: {} is below what a settlement with 8 recipients costs at \
+                 this unit_price_micro_lamports ({dearest} lamports)",
+                self.fees.max_lamports_per_transaction
+            ));
+        }
+        found
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 4020))
+}
+
+fn default_database_url() -> String {
+    "sqlite://sluice-relayer.db".to_owned()
+}
+
+fn address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| serde::de::Error::custom(format!("{text:?} is not an address")))
+}
+
+/// One problem as `file: field: what`. Values of key sources are not repeated: somebody may have put a key.
+fn line(error: &figment::Error, file: &str) -> String {
+    let field = error.path.join(".");
+    let from_env = error
+        .metadata
+        .as_ref()
+        .is_some_and(|metadata| metadata.name.contains("environment"));
+    let place = if from_env {
+        format!("environment ({ENV_PREFIX}…)")
+    } else {
+        file.to_owned()
+    };
+    let secret = field.starts_with("fee_payer") || field.ends_with("_url");
+    let what = match (&error.kind, secret) {
+        (Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected), true) => {
+            format!("expected {expected}")
+        }
+        (Kind::InvalidType(..) | Kind::InvalidValue(..) | Kind::Message(_), true) => {
+            "not usable".to_owned()
+        }
+        (kind, _) => kind.to_string(),
+    };
+    if field.is_empty() {
+        format!("{place}: {what}")
+    } else {
+        format!("{place}: {field}: {what}")
+    }
+}

@@ -1,0 +1,103 @@
+//! The fee payer's key: read from a file or a variable, and never shown.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use sluice_sdk::Address;
+use solana_keypair::Keypair;
+use solana_signer::Signer;
+
+use crate::config::KeySource;
+
+/// The key that signs and pays for settlements.
+pub struct FeePayer {
+    keypair: Keypair,
+}
+
+/// Why a key could not be read. Never holds any of what was read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The file could not be read.
+    #[error("fee_payer.keypair: {path} cannot be read: {problem}")]
+    File {
+        /// Its path.
+        path: String,
+        /// What the system said.
+        problem: String,
+    },
+    /// The variable is not set.
+    #[error("fee_payer.env: the environment variable {0} is not set")]
+    Variable(String),
+    /// The content is no key.
+    #[error("fee_payer: {0} does not hold a Solana keypair (a JSON array of 64 bytes)")]
+    Content(String),
+    /// Neither of the two sources, or both.
+    #[error("fee_payer: needs exactly one of `keypair` and `env`")]
+    Source,
+}
+
+impl FeePayer {
+    /// Reads the key.
+    pub fn load(source: &KeySource) -> Result<Self, KeyError> {
+        match (&source.keypair, &source.env) {
+            (Some(path), None) => {
+                let name = path.display().to_string();
+                let text = std::fs::read_to_string(path).map_err(|error| KeyError::File {
+                    path: name.clone(),
+                    problem: error.to_string(),
+                })?;
+                warn_if_readable(path);
+                Self::parse(&SecretString::from(text)).ok_or(KeyError::Content(name))
+            }
+            (None, Some(variable)) => {
+                let text =
+                    std::env::var(variable).map_err(|_| KeyError::Variable(variable.clone()))?;
+                Self::parse(&SecretString::from(text)).ok_or_else(|| {
+                    KeyError::Content(format!("the environment variable {variable}"))
+                })
+            }
+            _ => Err(KeyError::Source),
+        }
+    }
+
+    /// Takes a key that the embedding program has.
+    pub fn new(keypair: Keypair) -> Self {
+        Self { keypair }
+    }
+
+    fn parse(text: &SecretString) -> Option<Self> {
+        let bytes: Vec<u8> = serde_json::from_str(text.expose_secret().trim()).ok()?;
+        Keypair::try_from(&bytes[..]).ok().map(Self::new)
+    }
+
+    /// The public key.
+    pub fn address(&self) -> Address {
+        Address::new_from_array(self.keypair.pubkey().to_bytes())
+    }
+
+    /// The key, to sign with.
+    pub(crate) fn signer(&self) -> &Keypair {
+        &self.keypair
+    }
+}
+
+impl fmt::Debug for FeePayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FeePayer({})", self.address())
+    }
+}
+
+#[cfg(unix)]
+fn warn_if_readable(path: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let open = std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
+    if open {
+        tracing::warn!(
+            path = %path.display(),
+            "others on this machine may read the fee payer's key: chmod 600 it"
+        );
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_if_readable(_path: &std::path::Path) {}

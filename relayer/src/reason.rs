@@ -1,0 +1,309 @@
+//! Why a payment is not valid or did not settle, in the words of x402 and of the program.
+
+use std::{borrow::Cow, fmt};
+
+use sluice_intent::Skip;
+
+use crate::chain::{Failure, TransactionError};
+
+/// The prefix of reasons that belong to the split scheme.
+const SCHEME_PREFIX: &str = "invalid_sluice_split_";
+
+/// A machine-readable reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// `invalid_x402_version`
+    X402Version,
+    /// `unsupported_scheme`
+    UnsupportedScheme,
+    /// `invalid_scheme`: payment and requirement name different schemes.
+    Scheme,
+    /// `invalid_network`
+    Network,
+    /// `invalid_payload`
+    Payload,
+    /// `invalid_payment_requirements`
+    Requirements,
+    /// `insufficient_funds`
+    InsufficientFunds,
+    /// `duplicate_settlement`
+    Duplicate,
+    /// `settlement_pending`
+    Pending,
+    /// `unexpected_settle_error`
+    UnexpectedSettle,
+    /// The program's reason for skipping an entry.
+    Skip(Skip),
+    /// Another payment that is being settled has the nonce.
+    NonceConflict,
+    /// Settlement is paused by the admin.
+    Paused,
+    /// The facilitator is suspended.
+    FacilitatorSuspended,
+    /// The relayer's key is not registered for the facilitator.
+    RelayerNotRegistered,
+    /// Settlement in the mint is switched off.
+    MintDisabled,
+}
+
+impl Reason {
+    /// Every reason but the program's skips, which [`Skip::ALL`] lists.
+    pub const ALL: [Self; 15] = [
+        Self::X402Version,
+        Self::UnsupportedScheme,
+        Self::Scheme,
+        Self::Network,
+        Self::Payload,
+        Self::Requirements,
+        Self::InsufficientFunds,
+        Self::Duplicate,
+        Self::Pending,
+        Self::UnexpectedSettle,
+        Self::NonceConflict,
+        Self::Paused,
+        Self::FacilitatorSuspended,
+        Self::RelayerNotRegistered,
+        Self::MintDisabled,
+    ];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::X402Version => "invalid_x402_version",
+            Self::UnsupportedScheme => "unsupported_scheme",
+            Self::Scheme => "invalid_scheme",
+            Self::Network => "invalid_network",
+            Self::Payload => "invalid_payload",
+            Self::Requirements => "invalid_payment_requirements",
+            // The field has a word for this one; clients know it.
+            Self::InsufficientFunds | Self::Skip(Skip::BalanceShort) => "insufficient_funds",
+            Self::Duplicate => "duplicate_settlement",
+            Self::Pending => "settlement_pending",
+            Self::UnexpectedSettle => "unexpected_settle_error",
+            Self::Skip(skip) => return Cow::Owned(format!("{SCHEME_PREFIX}{}", skip.name())),
+            Self::NonceConflict => "invalid_sluice_split_nonce_conflict",
+            Self::Paused => "invalid_sluice_split_paused",
+            Self::FacilitatorSuspended => "invalid_sluice_split_facilitator_suspended",
+            Self::RelayerNotRegistered => "invalid_sluice_split_relayer_not_registered",
+            Self::MintDisabled => "invalid_sluice_split_mint_disabled",
+        })
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.as_str())
+    }
+}
+
+/// A verdict against a payment: the reason, and a sentence with the cause and what mends it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct Rejection {
+    /// The machine-readable reason.
+    pub reason: Reason,
+    /// The cause and the mend.
+    pub message: String,
+}
+
+impl Rejection {
+    /// A rejection.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// The program's reason, with its usual message.
+    pub fn skip(skip: Skip) -> Self {
+        Self::new(Reason::Skip(skip), advice(skip))
+    }
+
+    /// The program's reason, with the numbers of the case before the usual message.
+    pub fn skip_because(skip: Skip, detail: impl fmt::Display) -> Self {
+        Self::new(Reason::Skip(skip), format!("{detail}; {}", advice(skip)))
+    }
+
+    /// A rejection as the ledger holds it. A word of a later version becomes an unexpected error.
+    pub fn recorded(reason: &str, message: &str) -> Self {
+        let known = Reason::ALL
+            .iter()
+            .copied()
+            .chain(Skip::ALL.iter().copied().map(Reason::Skip))
+            .find(|known| known.as_str() == reason);
+        Self::new(known.unwrap_or(Reason::UnexpectedSettle), message)
+    }
+
+    /// What a failed transaction means to the payer. `None` when the payer has nothing to do with it, and
+    /// the same payment may well settle later.
+    pub fn of_failure(error: &TransactionError) -> Option<Self> {
+        match error.failure() {
+            Failure::Skipped(skip) => Some(Self::skip(skip)),
+            Failure::Program(code) => Some(program_error(code)),
+            Failure::FeePayer | Failure::Blockhash => None,
+            Failure::Other => Some(Self::new(
+                Reason::UnexpectedSettle,
+                format!("the transaction failed: {error}"),
+            )),
+        }
+    }
+}
+
+/// Errors of the program that stop a whole instruction, by their number in `programs/sluice/src/error.rs`.
+fn program_error(code: u32) -> Rejection {
+    let (reason, message) = match code {
+        100 => (
+            Reason::Paused,
+            "settlement is paused by the program's admin: try again later",
+        ),
+        101 => (
+            Reason::FacilitatorSuspended,
+            "the facilitator is suspended: use another one",
+        ),
+        102 => (
+            Reason::MintDisabled,
+            "settlement in this mint is switched off",
+        ),
+        103 => (
+            Reason::Requirements,
+            "payTo: the service is closed: ask the server for new requirements",
+        ),
+        104 => (
+            Reason::RelayerNotRegistered,
+            "the relayer's key is not registered for the facilitator: its operator must register it",
+        ),
+        105 => (
+            Reason::Requirements,
+            "payTo: the service is of another facilitator",
+        ),
+        106 => (
+            Reason::Requirements,
+            "asset: not the mint that the service is paid in",
+        ),
+        _ => {
+            return Rejection::new(
+                Reason::UnexpectedSettle,
+                format!("the program refused the settlement with error {code}"),
+            );
+        }
+    };
+    Rejection::new(reason, message)
+}
+
+/// What mends a skip reason, in one sentence.
+pub fn advice(skip: Skip) -> &'static str {
+    match skip {
+        Skip::AccountMissing => {
+            "the nonce account does not exist: the payer must open it for this mint first"
+        }
+        Skip::AccountForeign => "nonceAccount is not a nonce account of the Sluice program",
+        Skip::AccountVersion => {
+            "the nonce account has a layout that this version does not read: upgrade"
+        }
+        Skip::MintMismatch => {
+            "the nonce account is for another mint than the service: use the payer's account for this mint"
+        }
+        Skip::UnknownFlag => "lane must be 0 or 1",
+        Skip::LaneClosed => "the lane has no key: set it first, or sign with the other lane",
+        Skip::LaneExpired => "the lane's key has expired: set the lane anew",
+        Skip::Scope => {
+            "the lane's key may not pay this service: widen its scope or use another lane"
+        }
+        Skip::Expired => "the intent has expired, or is about to: sign a new one",
+        Skip::ExpiryTooFar => {
+            "the intent expires further ahead than the program allows: sign one with an earlier expiry"
+        }
+        Skip::NonceUsed => {
+            "the nonce is used: sign a new intent with the next free nonce (GET /v1/payers/{payer}?mint=)"
+        }
+        Skip::NonceTooOld => {
+            "the nonce is below the window: sign a new intent with the next free nonce"
+        }
+        Skip::NonceTooFar => {
+            "the nonce is more than 128 above the highest used one: sign with the next free nonce"
+        }
+        Skip::OverMax => "over the lane's limit for one payment: raise it or pay less",
+        Skip::OverPeriod => {
+            "over the lane's limit for this period: wait for the next one or raise it"
+        }
+        Skip::OverTotal => "over the lane's limit in all: raise it",
+        Skip::BelowMinimum => "below the minimum of the service or the mint: ask for more",
+        Skip::AboveMaximum => "above the maximum of the mint: ask for less",
+        Skip::BadSignature => {
+            "the signature is not the lane key's over this intent: check key, amount, terms hash, genesis hash \
+             and opened slot, and sign again"
+        }
+        Skip::SourceMismatch => {
+            "the token account is not the one that the nonce account may pull from"
+        }
+        Skip::SourceUnusable => "the payer's token account is closed or not of this mint: open it",
+        Skip::OwnerChanged => "the token account does not belong to the payer any more",
+        Skip::SourceFrozen => "the payer's token account is frozen by the mint's authority",
+        Skip::DelegateGone => {
+            "the nonce account is not the token account's delegate: the payer must approve it"
+        }
+        Skip::DelegatedShort => {
+            "what is left of the approved amount is too little: the payer must approve more"
+        }
+        Skip::BalanceShort => "the payer's token account holds too little: put money in",
+        Skip::SelfPayment => {
+            "the payer's token account is the vault or one that the split pays: pay from another one"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn skips_keep_the_programs_names() {
+        for skip in Skip::ALL {
+            let word = Reason::Skip(*skip).as_str();
+            if *skip == Skip::BalanceShort {
+                assert_eq!(word, "insufficient_funds");
+            } else {
+                assert_eq!(word, format!("invalid_sluice_split_{}", skip.name()));
+            }
+            assert!(!advice(*skip).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_comes_back() {
+        for reason in Reason::ALL
+            .into_iter()
+            .chain([Reason::Skip(Skip::NonceUsed)])
+        {
+            let back = Rejection::recorded(&reason.as_str(), "why");
+            assert_eq!(back, Rejection::new(reason, "why"));
+        }
+        let later = Rejection::recorded("invalid_sluice_split_moon", "why");
+        assert_eq!(later.reason, Reason::UnexpectedSettle);
+    }
+
+    #[test]
+    fn failures_of_the_relayer_are_not_the_payers() {
+        let error = |json| TransactionError { json };
+        assert_eq!(
+            Rejection::of_failure(&error(json!("InsufficientFundsForFee"))),
+            None
+        );
+        assert_eq!(
+            Rejection::of_failure(&error(json!("BlockhashNotFound"))),
+            None
+        );
+        let used = error(json!({"InstructionError": [3, {"Custom": 6011}]}));
+        assert_eq!(
+            Rejection::of_failure(&used).map(|r| r.reason),
+            Some(Reason::Skip(Skip::NonceUsed))
+        );
+        let odd = error(json!({"InstructionError": [3, "ComputationalBudgetExceeded"]}));
+        assert_eq!(
+            Rejection::of_failure(&odd).map(|r| r.reason),
+            Some(Reason::UnexpectedSettle)
+        );
+    }
+}

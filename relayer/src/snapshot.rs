@@ -1,0 +1,241 @@
+//! What the chain says about one payment at one moment.
+
+use std::{collections::HashMap, sync::Mutex};
+
+use sluice_sdk::{
+    Address, DecodeError, SYSTEM_PROGRAM,
+    accounts::{AcceptedMint, Config, Facilitator, NonceAccount, Service, SluiceAccount},
+    address,
+    token::{self, TokenAccount},
+};
+
+use crate::chain::{CLOCK, Chain, ChainError, Depth, RawAccount, clock_time};
+
+/// One account that a payment names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// Nothing is there.
+    Missing,
+    /// Something else is there.
+    Wrong(DecodeError),
+    /// It.
+    Found(T),
+}
+
+impl<T> Lookup<T> {
+    /// What was found.
+    pub fn found(&self) -> Option<&T> {
+        match self {
+            Self::Found(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// The accounts that a payment is judged against, all read in one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The chain's clock, unix seconds.
+    pub now: i64,
+    /// The program's config.
+    pub config: Config,
+    /// The relayer's facilitator.
+    pub facilitator: Facilitator,
+    /// Lamports of the fee payer.
+    pub fee_payer_lamports: u64,
+    /// The requirement's asset as an accepted mint.
+    pub accepted: Lookup<AcceptedMint>,
+    /// The requirement's payTo as a service.
+    pub service: Lookup<Service>,
+    /// The payload's nonce account.
+    pub nonce: Lookup<NonceAccount>,
+    /// The token account that the nonce account may pull from; `None` if it is not a usable one.
+    pub source: Option<TokenAccount>,
+}
+
+/// Why there is no snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// The chain could not be asked.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The deployment or the facilitator is not set up, so that nothing can be settled.
+    #[error("not set up: {0}")]
+    Setup(String),
+}
+
+/// What a snapshot is taken for.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject {
+    /// The fee payer.
+    pub relayer: Address,
+    /// The relayer's facilitator.
+    pub facilitator: Address,
+    /// Genesis hash of the cluster that the RPC serves.
+    pub genesis_hash: [u8; 32],
+    /// The service.
+    pub service: Address,
+    /// The mint.
+    pub mint: Address,
+    /// The nonce account.
+    pub nonce_account: Address,
+}
+
+/// Takes snapshots.
+///
+/// A payment names its nonce account, and only that names the source: so the first look at a payer takes
+/// two calls. The source is remembered, and one call does from then on; a payer who sets another source
+/// costs one more.
+#[derive(Debug, Default)]
+pub struct Snapshots {
+    sources: Mutex<HashMap<Address, Address>>,
+}
+
+/// Payers whose source is remembered; beyond it the memory starts anew.
+const MAX_SOURCES: usize = 65_536;
+
+impl Snapshots {
+    /// Asks the chain about a payment.
+    pub async fn take(
+        &self,
+        chain: &dyn Chain,
+        subject: &Subject,
+    ) -> Result<Snapshot, SnapshotError> {
+        let remembered = self.source_of(&subject.nonce_account);
+        let (snapshot, source) = ask(chain, subject, remembered).await?;
+        if source == remembered || source.is_none() {
+            return Ok(snapshot);
+        }
+        let (snapshot, source) = ask(chain, subject, source).await?;
+        if let Some(source) = source {
+            self.remember(subject.nonce_account, source);
+        }
+        Ok(snapshot)
+    }
+
+    fn source_of(&self, nonce_account: &Address) -> Option<Address> {
+        let sources = self.sources.lock().ok()?;
+        sources.get(nonce_account).copied()
+    }
+
+    fn remember(&self, nonce_account: Address, source: Address) {
+        if let Ok(mut sources) = self.sources.lock() {
+            if sources.len() >= MAX_SOURCES {
+                sources.clear();
+            }
+            sources.insert(nonce_account, source);
+        }
+    }
+}
+
+/// One call for everything. Gives the snapshot, and the source that the nonce account names in it.
+async fn ask(
+    chain: &dyn Chain,
+    subject: &Subject,
+    source: Option<Address>,
+) -> Result<(Snapshot, Option<Address>), SnapshotError> {
+    let mut keys = vec![
+        CLOCK,
+        address::config().0,
+        subject.facilitator,
+        subject.relayer,
+        address::accepted_mint(&subject.mint).0,
+        subject.service,
+        subject.nonce_account,
+    ];
+    keys.extend(source);
+    let mut accounts = chain
+        .accounts(&keys, Depth::Confirmed)
+        .await?
+        .into_iter()
+        .map(|account| account.filter(exists));
+    let mut next = || accounts.next().flatten();
+
+    let now = time(next())?;
+    let config = needed::<Config>(next(), "the program's config", "initialise it")?;
+    if config.genesis_hash != subject.genesis_hash {
+        return Err(SnapshotError::Setup(genesis_mismatch(
+            &config.genesis_hash,
+            &subject.genesis_hash,
+        )));
+    }
+    let facilitator = needed::<Facilitator>(
+        next(),
+        &format!("the facilitator account {}", subject.facilitator),
+        "register it",
+    )?;
+    let fee_payer_lamports = next().map_or(0, |account| account.lamports);
+    let accepted = lookup(next());
+    let service = lookup(next());
+    let nonce: Lookup<NonceAccount> = lookup(next());
+    let named = nonce
+        .found()
+        .map(|nonce| Address::new_from_array(nonce.source));
+    // A source that was remembered wrongly is not this payer's; the caller asks again.
+    let account = next().filter(|_| source == named);
+    let snapshot = Snapshot {
+        now,
+        config,
+        facilitator,
+        fee_payer_lamports,
+        accepted,
+        service,
+        nonce,
+        source: account.and_then(|a| token::decode_account(&a.owner, &a.data)),
+    };
+    Ok((snapshot, named))
+}
+
+/// Whether something is there: an address that only ever received lamports holds no account.
+pub(crate) fn exists(account: &RawAccount) -> bool {
+    account.lamports > 0 || !account.data.is_empty()
+}
+
+/// Reads the chain's clock.
+pub(crate) fn time(clock: Option<RawAccount>) -> Result<i64, ChainError> {
+    clock
+        .as_ref()
+        .and_then(clock_time)
+        .ok_or_else(|| ChainError {
+            method: "getMultipleAccounts",
+            problem: "the clock sysvar is not readable".to_owned(),
+        })
+}
+
+/// Reads an account that a payment names.
+pub(crate) fn lookup<T: SluiceAccount>(account: Option<RawAccount>) -> Lookup<T> {
+    match account {
+        None => Lookup::Missing,
+        Some(account) if account.data.is_empty() && account.owner == SYSTEM_PROGRAM => {
+            Lookup::Missing
+        }
+        Some(account) => match T::decode(&account.owner, &account.data) {
+            Ok(value) => Lookup::Found(value),
+            Err(error) => Lookup::Wrong(error),
+        },
+    }
+}
+
+fn needed<T: SluiceAccount>(
+    account: Option<RawAccount>,
+    what: &str,
+    mend: &str,
+) -> Result<T, SnapshotError> {
+    match lookup(account) {
+        Lookup::Found(value) => Ok(value),
+        Lookup::Missing => Err(SnapshotError::Setup(format!(
+            "{what} does not exist: {mend}"
+        ))),
+        Lookup::Wrong(error) => Err(SnapshotError::Setup(format!("{what}: {error}"))),
+    }
+}
+
+/// The sentence for two clusters that are not one.
+pub(crate) fn genesis_mismatch(config: &[u8; 32], rpc: &[u8; 32]) -> String {
+    format!(
+        "the program's config is for the cluster with genesis hash {}, and the RPC serves {}: set rpc_url to \
+         the cluster of the deployment",
+        Address::new_from_array(*config),
+        Address::new_from_array(*rpc)
+    )
+}
