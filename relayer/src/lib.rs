@@ -1,1 +1,23 @@
+//! The Sluice relayer: an x402 facilitator that verifies and settles signed intents on Solana.
+//!
+//! Reading order: [`request`] (what comes in), [`snapshot`] (what the chain says about it), [`verify`] (the
+//! judgement), [`ledger`] (what is remembered), [`settle`] (what is done), `follow` (how it ends), [`http`]
+//! (how it is asked). [`engine`] holds them together and [`Relayer`] runs them.
 
+pub mod budget;
+pub mod chain;
+pub mod config;
+pub mod engine;
+mod follow;
+pub mod http;
+pub mod keys;
+pub mod ledger;
+pub mod reason;
+pub mod request;
+mod run;
+pub mod settle;
+pub mod snapshot;
+pub mod verify;
+
+pub use config::Config;
+pub use run::{Relayer, RunningRelayer, StartError};

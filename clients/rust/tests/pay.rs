@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sluice_client::{
     Address,
     pay::{Client, Error, FnNonces, NonceError, NonceGrant, NonceRequest, Plan, Policy, Role},
-    x402::{Network, Version, from_header, to_header},
+    x402::{Network, SplitPayload, Version, from_header, to_header},
 };
 use sluice_sdk::{DEVNET_USDC, address};
 use tokio::{
@@ -445,7 +445,7 @@ async fn debug_shows_neither_signature_nor_headers() {
         .unwrap();
     let sent = client.sign(planned).await.unwrap();
     let text = format!("{sent:?} {client:?}");
-    let signature = sluice_client::x402::SplitPayload::of_intent(sent.intent()).signature;
+    let signature = SplitPayload::of_intent(sent.intent()).signature;
     for secret in ["hush", "secret", &signature] {
         assert!(!text.contains(secret), "{text}");
     }
@@ -453,7 +453,10 @@ async fn debug_shows_neither_signature_nor_headers() {
 
 /// A server that asks for payment, and cuts the first `cuts` connections that carry one. It keeps the
 /// payments that it sees, and answers later ones with `then`.
-async fn cutting(cuts: usize, then: String) -> (String, Arc<Mutex<Vec<String>>>) {
+async fn cutting(
+    cuts: usize,
+    then: impl Fn(&str) -> String + Send + 'static,
+) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -485,13 +488,22 @@ async fn cutting(cuts: usize, then: String) -> (String, Arc<Mutex<Vec<String>>>)
                     if seen.len() <= cuts {
                         continue;
                     }
-                    then.clone()
+                    then(payment)
                 }
             };
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
     (url, seen)
+}
+
+/// The digest of a payment in a header, as a server finds it.
+fn digest_of(payment: &str) -> String {
+    let payment: Value = from_header(payment).unwrap();
+    let payload: SplitPayload = serde_json::from_value(payment["payload"].clone()).unwrap();
+    let hash = terms().checked_terms_hash(&DEVNET_USDC).unwrap();
+    let signed = payload.to_intent(GENESIS, service(), hash, PRICE).unwrap();
+    hex::encode(signed.intent.digest())
 }
 
 fn settled(digest: &str, more: &str) -> String {
@@ -510,7 +522,7 @@ async fn a_connection_that_is_cut_leaves_the_outcome_unknown_and_retry_sends_the
     let fake = Fake::start().await;
     let (client, calls) = counting(&fake);
     let then = "HTTP/1.1 500 Oops\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    let (url, seen) = cutting(1, then.into()).await;
+    let (url, seen) = cutting(1, move |_| then.into()).await;
     let error = client
         .pay(plan(&client, &url).await.unwrap())
         .await
@@ -552,7 +564,10 @@ async fn a_connection_that_is_cut_leaves_the_outcome_unknown_and_retry_sends_the
 async fn a_settlement_of_another_payment_proves_nothing() {
     let fake = Fake::start().await;
     let (client, _) = counting(&fake);
-    let (url, _) = cutting(0, settled(&"0".repeat(64), "content-length: 2\r\n\r\nhi")).await;
+    let (url, _) = cutting(0, |_| {
+        settled(&"0".repeat(64), "content-length: 2\r\n\r\nhi")
+    })
+    .await;
     let error = client
         .pay(plan(&client, &url).await.unwrap())
         .await
@@ -564,42 +579,40 @@ async fn a_settlement_of_another_payment_proves_nothing() {
 async fn an_answer_that_breaks_off_after_settlement_is_not_unknown() {
     let fake = Fake::start().await;
     let (client, _) = counting(&fake);
-    // The digest is known before it is sent: the clock and the nonce are fixed.
-    let client = client.with_clock(|| 2_000);
-    let (url, _) = cutting(0, String::new()).await;
-    let sent = client
-        .sign(plan(&client, &url).await.unwrap())
+    let (url, _) = cutting(0, |payment| {
+        settled(&digest_of(payment), "content-length: 100\r\n\r\nhi")
+    })
+    .await;
+    let error = client
+        .pay(plan(&client, &url).await.unwrap())
+        .await
+        .unwrap_err();
+    let Error::AnswerLost { receipt, sent, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(receipt.digest, sent.digest());
+    assert_eq!(receipt.transaction, common::transaction());
+}
+
+#[tokio::test]
+async fn a_receipt_without_a_split_takes_it_from_the_terms() {
+    let fake = Fake::start().await;
+    let (client, _) = counting(&fake);
+    let (url, _) = cutting(0, |payment| {
+        settled(&digest_of(payment), "content-length: 2\r\n\r\nhi")
+    })
+    .await;
+    let receipt = client
+        .pay(plan(&client, &url).await.unwrap())
         .await
         .unwrap();
-    assert!(matches!(
-        client.send(&sent).await,
-        Err(Error::Unknown { .. })
-    ));
-
-    let app_answer = settled(sent.digest(), "content-length: 100\r\n\r\nhi");
-    let port: u16 = url
-        .trim_end_matches('/')
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
-    let (other, _) = cutting(0, app_answer).await;
-    // Another server cannot take the payment's place, so forward the old address to it.
-    let other_port: u16 = other
-        .trim_end_matches('/')
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
-    let moved = reqwest::Client::builder()
-        .no_proxy()
-        .resolve("shop.test", ([127, 0, 0, 1], other_port).into())
-        .build()
-        .unwrap();
-    drop(moved);
-    let _ = port;
+    assert!(!receipt.split_reported);
+    assert_eq!(receipt.batch_size, None);
+    assert_eq!(
+        receipt.split.iter().map(|leg| leg.amount).sum::<u64>(),
+        PRICE
+    );
+    assert_eq!(receipt.split.len(), 4);
 }
 
 #[tokio::test]

@@ -189,16 +189,24 @@ async fn a_facilitator_that_is_gone_releases_nothing() {
     let fake = Fake::start().await;
     let shop = Shop::start(&fake).await;
     let (header, _) = payment(&fake, &shop, "/a").await;
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nowhere = format!("http://{}", closed.local_addr().unwrap());
-    drop(closed);
-    let gone = Paywall::builder(&nowhere, service(), &shop.url)
+    fake.stop().await;
+    let got = pay_at(&shop, "/a", &header).await;
+    assert_eq!(got.status, 503, "{}", got.body);
+    assert!(got.headers.contains_key("retry-after"));
+    assert_eq!(shop.served(), 0);
+    // Who has not paid is still told the price.
+    assert_eq!(
+        send(http().get(shop.at("/a"))).await.reason(),
+        "payment_required"
+    );
+    let wall = Paywall::builder(&fake.url, service(), &shop.url)
+        .facilitator(fake.facilitator())
         .connect()
         .await;
-    assert!(matches!(gone, Err(PaywallError::Facilitator(_))));
-    // A route that is priced already, whose facilitator goes away.
-    let got = pay_at(&shop, "/a", &header).await;
-    assert_eq!(got.status, 200);
+    assert!(
+        matches!(wall, Err(PaywallError::Facilitator(_))),
+        "{wall:?}"
+    );
 }
 
 #[tokio::test]

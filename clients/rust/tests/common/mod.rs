@@ -59,6 +59,8 @@ pub enum Mood {
 
 pub struct Fake {
     pub url: String,
+    task: tokio::task::AbortHandle,
+    client: std::sync::OnceLock<Client>,
     pub state: Arc<Inner>,
 }
 
@@ -108,16 +110,21 @@ pub fn terms() -> SplitExtra {
 
 /// Serves an app on loopback and gives its base URL.
 pub async fn serve(app: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    url
+    serve_until(app).await.0
 }
 
-/// A connection that ignores proxies and follows no redirect.
+async fn serve_until(app: Router) -> (String, tokio::task::AbortHandle) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    (url, task.abort_handle())
+}
+
+/// A client that ignores proxies, follows no redirect and keeps no connection: a server that is gone is gone.
 pub fn http() -> reqwest::Client {
     reqwest::Client::builder()
         .no_proxy()
+        .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap()
@@ -140,14 +147,25 @@ impl Fake {
             .route("/v1/services/{pda}", get(show_service))
             .route("/v1/payers/{payer}", get(show_payer))
             .with_state(state.clone());
+        let (url, task) = serve_until(app).await;
         Self {
-            url: serve(app).await,
+            url,
+            task,
+            client: Default::default(),
             state,
         }
     }
 
     pub fn mood(&self, mood: Mood) {
         *self.state.mood.lock().unwrap() = mood;
+    }
+
+    /// Nobody listens at its address any more.
+    pub async fn stop(&self) {
+        self.task.abort();
+        while !self.task.is_finished() {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub fn verifies(&self) -> usize {
@@ -171,8 +189,11 @@ impl Fake {
         }
     }
 
+    /// The one client of the payer: two would give out the same nonces.
     pub fn client(&self) -> Client {
-        self.client_of(self.payer())
+        self.client
+            .get_or_init(|| self.client_of(self.payer()))
+            .clone()
     }
 
     pub fn client_of(&self, payer: Payer) -> Client {

@@ -1,0 +1,167 @@
+//! `/health` and `/ready`.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sluice_sdk::{
+    accounts::{Config, Facilitator},
+    address,
+};
+
+use crate::{
+    chain::Depth,
+    engine::Engine,
+    snapshot::{Lookup, exists, genesis_mismatch, lookup},
+};
+
+/// Whether the process lives. Says nothing about what it depends on.
+pub(super) async fn health() -> Json<Value> {
+    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// Whether payments can be settled, and if not, what fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyView {
+    /// Whether every check holds.
+    pub ready: bool,
+    /// The checks.
+    pub checks: Vec<Check>,
+}
+
+/// One thing that settling depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// `ledger`, `rpc`, `config`, `facilitator`, `relayer_key` or `balance`.
+    pub name: String,
+    /// Whether it holds.
+    pub ok: bool,
+    /// What was found, and what mends it.
+    pub message: String,
+}
+
+impl Check {
+    fn new(name: &str, result: Result<String, String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            ok: result.is_ok(),
+            message: result.unwrap_or_else(|problem| problem),
+        }
+    }
+}
+
+pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> (StatusCode, Json<ReadyView>) {
+    let view = engine.readiness().await;
+    let status = if view.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(view))
+}
+
+impl Engine {
+    /// Checks everything that settling depends on. What could not be asked counts as failed.
+    pub async fn readiness(&self) -> ReadyView {
+        let mut checks = vec![Check::new(
+            "ledger",
+            self.ledger
+                .ping()
+                .await
+                .map(|()| "answers".to_owned())
+                .map_err(|_| "does not answer: see the log, and the disk".to_owned()),
+        )];
+        checks.extend(self.chain_checks().await);
+        ReadyView {
+            ready: checks.iter().all(|check| check.ok),
+            checks,
+        }
+    }
+
+    async fn chain_checks(&self) -> Vec<Check> {
+        let settings = &self.settings;
+        let keys = [
+            address::config().0,
+            settings.facilitator,
+            self.key.address(),
+        ];
+        let mut accounts = match self.chain.accounts(&keys, Depth::Confirmed).await {
+            Ok(accounts) => accounts
+                .into_iter()
+                .map(|account| account.filter(exists))
+                .collect::<Vec<_>>()
+                .into_iter(),
+            Err(error) => return vec![Check::new("rpc", Err(error.to_string()))],
+        };
+        let mut next = || accounts.next().flatten();
+        let config = match lookup::<Config>(next()) {
+            Lookup::Found(config) if config.genesis_hash != settings.genesis_hash => Err(
+                genesis_mismatch(&config.genesis_hash, &settings.genesis_hash),
+            ),
+            Lookup::Found(config) if config.paused != 0 => {
+                Err("settlement is paused by the program's admin".to_owned())
+            }
+            Lookup::Found(_) => Ok("initialised, not paused".to_owned()),
+            Lookup::Missing => {
+                Err("the program's config does not exist: initialise it".to_owned())
+            }
+            Lookup::Wrong(error) => Err(error.to_string()),
+        };
+        let facilitator = lookup::<Facilitator>(next());
+        let (found, registered) = match &facilitator {
+            Lookup::Found(account) => (
+                if account.suspended == 0 {
+                    Ok("registered, not suspended".to_owned())
+                } else {
+                    Err("suspended by the program's admin".to_owned())
+                },
+                self.check_key(account),
+            ),
+            Lookup::Missing => (
+                Err(format!(
+                    "the facilitator account {} does not exist: register it",
+                    settings.facilitator
+                )),
+                Err("the facilitator is not known".to_owned()),
+            ),
+            Lookup::Wrong(error) => (
+                Err(error.to_string()),
+                Err("the facilitator is not known".to_owned()),
+            ),
+        };
+        let lamports = next().map_or(0, |account| account.lamports);
+        let least = settings.fees.min_balance_lamports;
+        let balance = if lamports >= least {
+            Ok(format!("{lamports} lamports"))
+        } else {
+            Err(format!(
+                "{} holds {lamports} lamports, below its low-water mark of {least}: fund it",
+                self.key.address()
+            ))
+        };
+        vec![
+            Check::new("rpc", Ok("answers".to_owned())),
+            Check::new("config", config),
+            Check::new("facilitator", found),
+            Check::new("relayer_key", registered),
+            Check::new("balance", balance),
+        ]
+    }
+
+    fn check_key(&self, facilitator: &Facilitator) -> Result<String, String> {
+        let key = self.key.address();
+        let bytes = key.to_bytes();
+        if !facilitator.relayer_keys().contains(&bytes) {
+            return Err(format!(
+                "{key} is not one of the facilitator's relayer keys: register it"
+            ));
+        }
+        if facilitator.authority == bytes || facilitator.wallet == bytes {
+            return Err(format!(
+                "{key} is the facilitator's authority or wallet: use a key that can do nothing but pay fees"
+            ));
+        }
+        Ok(format!("{key} is registered"))
+    }
+}
