@@ -383,3 +383,44 @@ async fn a_service_whose_terms_do_not_fit_is_not_sold_through() {
         "{base:?}"
     );
 }
+
+#[tokio::test]
+async fn a_service_whose_terms_change_is_sold_under_the_new_ones() {
+    let fake = Fake::start().await;
+    let shop = Shop::start_fresh(&fake).await;
+    let (header, _) = payment(&fake, &shop, "/a").await;
+    {
+        let mut terms = fake.state.terms.lock().unwrap();
+        terms.treasury_bps = 60;
+        terms.terms_hash = hex::encode(terms.compute_terms_hash(&DEVNET_USDC).unwrap());
+    }
+    // What was signed under the old terms is not charged under the new ones.
+    let got = pay_at(&shop, "/a", &header).await;
+    assert_eq!(got.reason(), "invalid_sluice_split_bad_signature");
+    assert_eq!((fake.settles(), shop.served()), (0, 0));
+    let (header, _) = payment(&fake, &shop, "/a").await;
+    assert_eq!(pay_at(&shop, "/a", &header).await.body, GOODS);
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_does_not_stop_a_settlement() {
+    let fake = Fake::start().await;
+    let shop = Shop::start(&fake).await;
+    let (header, _) = payment(&fake, &shop, "/a").await;
+    fake.mood(Mood::SlowSettle);
+    let request = http()
+        .get(shop.at("/a"))
+        .header("PAYMENT-SIGNATURE", &header);
+    let hung_up = request
+        .timeout(std::time::Duration::from_millis(300))
+        .send()
+        .await;
+    assert!(hung_up.is_err());
+    for _ in 0..100 {
+        if fake.settled() == 1 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the settlement was dropped with the connection");
+}

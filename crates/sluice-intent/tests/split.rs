@@ -34,7 +34,7 @@ fn no_fees() -> Fees {
 }
 
 proptest! {
-    #![proptest_config(config(4_000))]
+    #![proptest_config(config(12_000))]
 
     #[test]
     fn the_legs_add_up_to_the_sum_to_the_unit(

@@ -112,7 +112,7 @@ fn at(top: u64) -> (Window, Model) {
 }
 
 proptest! {
-    #![proptest_config(config(24))]
+    #![proptest_config(config(64))]
 
     #[test]
     fn a_fresh_window_answers_as_the_model_over_thousands_of_takes(aims in vec(aim(), 2_000..3_000)) {
@@ -137,7 +137,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(2_000))]
+    #![proptest_config(config(4_000))]
 
     #[test]
     fn moving_up_keeps_every_bit_at_its_nonce(

@@ -15,7 +15,7 @@ use sluice_sdk::x402::{
 use tower::{Service, ServiceExt as _};
 
 use super::{
-    TERMS_AGE, TERMS_AGE_REFUSED, Terms, Wall,
+    Terms, Wall,
     offer::{
         RESOURCE_MISMATCH, Refusal, payment_required, plain, requirement_v1, requirement_v2,
         unavailable, with_settlement,
@@ -83,7 +83,7 @@ impl Gate {
         let payment = match find_payment(&parts.headers) {
             Ok(Some(payment)) => payment,
             Ok(None) => {
-                let terms = self.wall.terms(TERMS_AGE).await;
+                let terms = self.wall.fresh_terms(false).await;
                 let refusal = Refusal::new("payment_required", "");
                 return payment_required(&self, &terms, &url, &refusal);
             }
@@ -175,7 +175,7 @@ impl Gate {
     }
 
     async fn refuse(&self, url: &str, refusal: &Refusal) -> Response {
-        let terms = self.wall.terms(TERMS_AGE_REFUSED).await;
+        let terms = self.wall.fresh_terms(true).await;
         payment_required(self, &terms, url, refusal)
     }
 

@@ -64,11 +64,9 @@ pub use offer::RESOURCE_MISMATCH;
 const DEFAULT_MAX_TIMEOUT_SECONDS: u64 = 60;
 const DEFAULT_BODY_CAP: usize = 1024 * 1024;
 const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Age at which terms are loaded again. A service's terms may change; until they are loaded again every payment
-/// for the old ones is refused, and none is charged.
-const TERMS_AGE: Duration = Duration::from_secs(60);
-/// The same after a refusal, which may mean that the terms have changed.
-const TERMS_AGE_REFUSED: Duration = Duration::from_secs(5);
+const DEFAULT_TERMS_AGE: Duration = Duration::from_secs(60);
+/// After a refusal, which may mean that the terms have changed, they are loaded again this many times sooner.
+const SOONER: u32 = 12;
 
 /// Why a paywall cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +103,7 @@ pub struct Builder {
     max_timeout_seconds: u64,
     body_cap: usize,
     body_timeout: Duration,
+    terms_age: Duration,
 }
 
 impl Builder {
@@ -137,6 +136,14 @@ impl Builder {
         self
     }
 
+    /// Loads the terms again when they are this old, instead of 60 s. A service's terms may change; until they
+    /// are loaded again, payments for the old ones are refused, and none is charged.
+    #[must_use]
+    pub fn terms_age(mut self, age: Duration) -> Self {
+        self.terms_age = age;
+        self
+    }
+
     /// Loads the service from the facilitator and checks it.
     pub async fn connect(self) -> Result<Paywall, PaywallError> {
         let base = public_base(&self.public_base)?;
@@ -151,7 +158,8 @@ impl Builder {
                 body_cap: self.body_cap,
                 body_timeout: self.body_timeout,
                 terms: RwLock::new(Arc::new(terms)),
-                loading: tokio::sync::Mutex::new(()),
+                terms_age: self.terms_age,
+                tried: tokio::sync::Mutex::new(Instant::now()),
             }),
         })
     }
@@ -182,6 +190,7 @@ impl Paywall {
             max_timeout_seconds: DEFAULT_MAX_TIMEOUT_SECONDS,
             body_cap: DEFAULT_BODY_CAP,
             body_timeout: DEFAULT_BODY_TIMEOUT,
+            terms_age: DEFAULT_TERMS_AGE,
         }
     }
 
@@ -211,9 +220,11 @@ struct Wall {
     max_timeout_seconds: u64,
     body_cap: usize,
     body_timeout: Duration,
+    terms_age: Duration,
     terms: RwLock<Arc<Terms>>,
-    /// Held while terms are loaded, so that one request loads them and the others use what is known.
-    loading: tokio::sync::Mutex<()>,
+    /// When the terms were asked for last. Held meanwhile, so that one request waits for them and the others use
+    /// what is known; a facilitator that does not answer slows one request in every age, not all.
+    tried: tokio::sync::Mutex<Instant>,
 }
 
 /// A service's terms, checked.
@@ -224,7 +235,6 @@ struct Terms {
     network: Network,
     genesis_hash: [u8; 32],
     hash: [u8; 32],
-    loaded: Instant,
 }
 
 impl Terms {
@@ -270,7 +280,6 @@ impl Terms {
             network,
             genesis_hash,
             hash,
-            loaded: Instant::now(),
         })
     }
 }
@@ -282,16 +291,22 @@ impl Wall {
         terms.clone()
     }
 
-    /// The terms, loaded again when they are older than `age`. When that fails the known ones serve on: if they
-    /// have changed, the facilitator refuses the payment and nothing is charged.
-    async fn terms(&self, age: Duration) -> Arc<Terms> {
+    /// The terms, loaded again when they are old. When that fails the known ones serve on: if they have changed,
+    /// the facilitator refuses the payment and nothing is charged.
+    async fn fresh_terms(&self, refused: bool) -> Arc<Terms> {
+        let age = if refused {
+            self.terms_age / SOONER
+        } else {
+            self.terms_age
+        };
         let known = self.known_terms();
-        if known.loaded.elapsed() < age {
-            return known;
-        }
-        let Ok(_loading) = self.loading.try_lock() else {
+        let Ok(mut tried) = self.tried.try_lock() else {
             return known;
         };
+        if tried.elapsed() < age {
+            return known;
+        }
+        *tried = Instant::now();
         match Terms::load(&self.facilitator, &self.service).await {
             Ok(terms) => {
                 let terms = Arc::new(terms);

@@ -13,7 +13,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -55,6 +55,7 @@ pub enum Mood {
     OtherDigest,
     NoDigest,
     NotOpened,
+    SlowSettle,
 }
 
 pub struct Fake {
@@ -172,6 +173,11 @@ impl Fake {
         self.state.verifies.load(SeqCst)
     }
 
+    /// Payments that have landed.
+    pub fn settled(&self) -> usize {
+        self.state.settled.lock().unwrap().len()
+    }
+
     pub fn settles(&self) -> usize {
         self.state.settles.load(SeqCst)
     }
@@ -285,6 +291,9 @@ async fn settle(
         Json(answer).into_response()
     };
     let mood = *state.mood.lock().unwrap();
+    if mood == Mood::SlowSettle {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
     let named = match mood {
         Mood::SettleDown => return down(),
         Mood::SettleGarbage => return "<html>".into_response(),
@@ -365,20 +374,26 @@ pub struct Shop {
 impl Shop {
     /// A shop that speaks both versions; the client takes the later one.
     pub async fn start(fake: &Fake) -> Self {
-        Self::open(fake, &[]).await
+        Self::open(fake, &[], Duration::from_secs(60)).await
     }
 
     /// A shop as version 1 knows it.
     pub async fn start_v1(fake: &Fake) -> Self {
-        Self::open(fake, &["payment-required"]).await
+        Self::open(fake, &["payment-required"], Duration::from_secs(60)).await
     }
 
-    async fn open(fake: &Fake, hidden: &'static [&'static str]) -> Self {
+    /// A shop that loads its terms for every 402.
+    pub async fn start_fresh(fake: &Fake) -> Self {
+        Self::open(fake, &[], Duration::ZERO).await
+    }
+
+    async fn open(fake: &Fake, hidden: &'static [&'static str], terms_age: Duration) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let paywall = Paywall::builder(&fake.url, service(), &url)
             .facilitator(fake.facilitator())
             .body_cap(1_000)
+            .terms_age(terms_age)
             .connect()
             .await
             .unwrap();

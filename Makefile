@@ -1,0 +1,61 @@
+# Sluice. `make help` says what there is; `make demo` and `make test` are what a new reader wants.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PROGRAM := target/deploy/sluice.so
+# One cargo call for everything that runs: two would choose two sets of features and build the Solana crates twice.
+BINARIES := -p sluice-localnet -p sluice-relayer -p sluice-cli -p sluice-demo
+
+.PHONY: help
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: tools
+tools: ## Check that a compiler, cargo and the rest are there, and say how to get what is missing
+	@scripts/check-tools.sh
+
+.PHONY: program
+program: tools ## Build the on-chain program: target/deploy/sluice.so
+	@scripts/build-program.sh
+
+.PHONY: binaries
+binaries: tools ## Build validator, relayer, CLI and demo
+	@cargo build --locked $(BINARIES)
+
+.PHONY: demo
+demo: program binaries ## Watch payments happen on a local validator, from nothing to the receipts
+	@target/debug/sluice-demo
+
+.PHONY: demo-up
+demo-up: program binaries ## The same, left running with its URLs printed (Ctrl-C ends it)
+	@target/debug/sluice-demo --keep
+
+.PHONY: test
+test: program ## Every test: pure core, program in LiteSVM, relayer, CLI, end to end over HTTP
+	@cargo test --locked --workspace
+
+.PHONY: bench
+bench: program ## What a payment costs: compute units, bytes, lamports (target/bench/program.json)
+	@cargo run --locked --quiet -p sluice-tests --bin bench
+
+.PHONY: idl
+idl: ## Rebuild idl/sluice.json
+	@cargo run --locked --quiet -p sluice-tests --bin idl -- --write
+
+.PHONY: vectors
+vectors: ## Rebuild tests/vectors/ from the pure core
+	@cargo run --locked --quiet -p sluice-intent --example vectors
+
+.PHONY: lint
+lint: ## Formatting and lints, warnings as errors
+	@cargo fmt --all --check
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: fmt
+fmt: ## Format everything
+	@cargo fmt --all
+
+.PHONY: clean
+clean: ## Remove what was built (the toolchain in the cache folder stays)
+	@cargo clean
