@@ -30,7 +30,7 @@ mkdir -p "$target" "${program%/*}"
 cd "$root"
 
 # Empty where cargo build-sbf is not installed or does not start.
-build_sbf_version() { cargo build-sbf --version 2> /dev/null | tr '\n' ' ' || true; }
+build_sbf_version() { cargo build-sbf --version 2> /dev/null | tr -s '\n ' ' ' | sed 's/ *$//' || true; }
 
 # The tool downloads its compiler on first use, so only a build shows whether it works. The features of the program do
 # not need the newest Rust that the rest of the workspace asks for, and the tool's own compiler is older.

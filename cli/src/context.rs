@@ -2,7 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
-    path::{Path, PathBuf},
+    path::Path,
     str::FromStr,
 };
 
@@ -316,9 +316,6 @@ pub fn load_keypair_path(path: &Path) -> Result<Keypair, CliError> {
     load_keypair(&path_text(path))
 }
 
-/// A keypair file that may be given.
-pub type KeypairPath = Option<PathBuf>;
-
 fn show_progress(progress: Progress) {
     let mut stderr = std::io::stderr();
     let _ = match progress {
@@ -337,7 +334,7 @@ impl From<crate::amount::AmountError> for CliError {
     }
 }
 
-/// Where an error of the chain is expected to be one of reading.
+/// The genesis hash of the cluster behind the RPC.
 pub fn genesis_hash(chain: &RpcChain) -> Result<[u8; 32], ChainError> {
     chain.genesis_hash()
 }

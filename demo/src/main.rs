@@ -1,1 +1,177 @@
-fn main(){}
+//! `make demo`: the whole of Sluice on one machine, with the real parts. A local validator and a relayer are
+//! started as an operator would start them, the chain is set up by migrations, and an agent pays a small HTTP
+//! server through `sluice pay`. Everything that is printed was done.
+
+mod api;
+mod balances;
+mod processes;
+mod setting;
+mod show;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+
+use crate::{
+    balances::Balances,
+    processes::{Cli, Localnet, Relayer},
+    setting::Setting,
+};
+
+/// Watch payments happen: a local validator, a relayer, a paid server and an agent.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sluice-demo",
+    version,
+    after_help = "Examples:\n  make demo        from nothing to the receipts, leaves nothing running\n  make demo-up     the same, left running with its URLs printed"
+)]
+struct Args {
+    /// Leave everything running until Ctrl-C, and print the URLs
+    #[arg(long)]
+    keep: bool,
+    /// Milliseconds a slot
+    #[arg(long, default_value_t = 400)]
+    slot_ms: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<()> {
+    let setting = Setting::fresh()?;
+
+    show::step("A local validator, with the Sluice program and everybody's demo keys");
+    let localnet = Localnet::start(&setting, args.slot_ms).await?;
+    show::fact("rpc", localnet.rpc_url());
+    show::fact("program", localnet.text("program_id")?);
+    show::fact(
+        "mint",
+        &format!(
+            "{} (test money at devnet USDC's address)",
+            localnet.text("mint")?
+        ),
+    );
+
+    show::step("The chain is set up by migrations: config, mint, facilitator, service");
+    setting.write_migrations(&localnet)?;
+    let cli = Cli::new(localnet.rpc_url());
+    cli.run(&["migrate", "plan", "--file", setting.migrations()?])
+        .await?;
+    cli.run(&["migrate", "apply", "--file", setting.migrations()?, "--yes"])
+        .await?;
+    show::say("A second apply finds nothing to do:");
+    cli.run(&["migrate", "apply", "--file", setting.migrations()?, "--yes"])
+        .await?;
+
+    show::step("The relayer: an x402 facilitator with a ledger");
+    let relayer = Relayer::start(&setting, &localnet).await?;
+    show::fact("listens at", relayer.url());
+    show::fact(
+        "log",
+        setting.relayer_log().to_str().context("a path in UTF-8")?,
+    );
+
+    show::step("A paid HTTP server, one of whose routes costs 0.05");
+    let service = setting::service_address(&localnet)?;
+    let api = api::serve(relayer.url(), service).await?;
+    show::fact("paid route", &api.url("/report"));
+    cli.run(&["service", "quote", &service.to_string(), "0.05"])
+        .await?;
+
+    show::step("The payer gives an agent a budget: at most 0.10 a payment, 0.20 an hour");
+    let (payer_file, agent_file) = (localnet.key_file("payer")?, localnet.key_file("agent")?);
+    let (payer, agent) = (localnet.address("payer")?, localnet.address("agent")?);
+    cli.run(&[
+        "payer",
+        "open",
+        "-k",
+        &payer_file,
+        "--approve",
+        "5",
+        "--session",
+        &agent,
+        "--max",
+        "0.10",
+        "--per-period",
+        "0.20",
+        "--period",
+        "1h",
+        "--expires-in",
+        "1d",
+        "--yes",
+    ])
+    .await?;
+
+    let parties = setting::parties(&localnet, service)?;
+    let before = Balances::read(&localnet, &parties).await?;
+
+    show::step("The agent pays, three times: it signs 40 bytes, and owns no SOL");
+    let report = api.url("/report");
+    let pay = [
+        "pay",
+        &report,
+        "--payer",
+        &payer,
+        "--signer",
+        &agent_file,
+        "--relayer",
+        relayer.url(),
+        "--yes",
+    ];
+    for _ in 0..3 {
+        cli.run(&pay).await?;
+    }
+
+    show::step("What the agent may not do is refused before anything is spent");
+    show::say("A route for 0.50 is over its limit of 0.10 a payment:");
+    let archive = api.url("/archive");
+    let over = [
+        "pay",
+        &archive,
+        "--payer",
+        &payer,
+        "--signer",
+        &agent_file,
+        "--relayer",
+        relayer.url(),
+        "--yes",
+    ];
+    ensure!(
+        !cli.may_fail(&over).await?,
+        "a payment over the limit went through"
+    );
+
+    show::step("What it all did");
+    let after = Balances::read(&localnet, &parties).await?;
+    balances::print(&before, &after)?;
+    ensure!(
+        after.lamports("payer")? == before.lamports("payer")?,
+        "the payer lost SOL"
+    );
+
+    if args.keep {
+        show::step("Left running until Ctrl-C");
+        show::fact("rpc", localnet.rpc_url());
+        show::fact("relayer", relayer.url());
+        show::fact("paid route", &report);
+        show::fact("keys", setting.keys().to_str().context("a path in UTF-8")?);
+        show::say(&format!("Try: {}", cli.line(&pay)));
+        tokio::signal::ctrl_c()
+            .await
+            .context("waiting for Ctrl-C")?;
+    }
+    api.stop().await;
+    relayer.stop().await?;
+    localnet.stop().await?;
+    println!("\nDone. Nothing is left running.");
+    Ok(())
+}

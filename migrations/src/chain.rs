@@ -1,6 +1,7 @@
 //! The chain as planning and applying see it: read some accounts, send one transaction and know its fate.
 
 use std::{
+    collections::HashSet,
     fmt,
     time::{Duration, Instant},
 };
@@ -41,6 +42,9 @@ const POLL: Duration = Duration::from_millis(300);
 const RESEND: Duration = Duration::from_secs(2);
 /// A blockhash lives about a minute and finality takes a quarter of one; past this nobody can tell.
 const GIVE_UP: Duration = Duration::from_secs(150);
+
+/// The network demotes its own accounts to read-only by itself.
+const NO_RESERVED: Option<&HashSet<Address>> = None;
 
 /// An account as the chain gives it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -349,7 +353,7 @@ impl RpcChain {
         let written: Vec<Address> = keys
             .iter()
             .enumerate()
-            .filter(|(index, _)| message.is_maybe_writable(*index, None))
+            .filter(|(index, _)| message.is_maybe_writable_with_reserved_addresses(*index, NO_RESERVED))
             .map(|(_, key)| *key)
             .collect();
         let signatures = usize::from(message.header().num_required_signatures);

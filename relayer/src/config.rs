@@ -391,9 +391,7 @@ fn line(error: &figment::Error, file: &str) -> String {
         (Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected), true) => {
             format!("expected {expected}")
         }
-        (Kind::InvalidType(..) | Kind::InvalidValue(..) | Kind::Message(_), true) => {
-            "not usable".to_owned()
-        }
+        (Kind::Message(_), true) => "not usable".to_owned(),
         (kind, _) => kind.to_string(),
     };
     if field.is_empty() {

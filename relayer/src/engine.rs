@@ -204,10 +204,7 @@ impl Engine {
             Examined::Refused(refusal) => return Ok(Err(refusal)),
             Examined::Known(known) => return Ok(Err(known.verdict())),
         };
-        let in_flight = self
-            .ledger
-            .in_flight(&payment.nonce_account, since)
-            .await?;
+        let in_flight = self.ledger.in_flight(&payment.nonce_account, since).await?;
         Ok(match admission.reserve(&in_flight) {
             Ok(()) => Ok(admission.payer),
             Err(rejection) => Err(Refusal::new(rejection, Some(admission.payer))),

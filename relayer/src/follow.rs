@@ -272,12 +272,8 @@ impl Follower {
         let facilitator = lookup::<Facilitator>(next());
         let nonce = lookup::<NonceAccount>(next());
         let service = service.found().ok_or_else(|| gone("the service"))?;
-        let accepted = accepted
-            .found()
-            .ok_or_else(|| gone("the accepted mint"))?;
-        let facilitator = facilitator
-            .found()
-            .ok_or_else(|| gone("the facilitator"))?;
+        let accepted = accepted.found().ok_or_else(|| gone("the accepted mint"))?;
+        let facilitator = facilitator.found().ok_or_else(|| gone("the facilitator"))?;
         let nonce = nonce.found().ok_or_else(|| gone("the nonce account"))?;
         let wallet = Address::new_from_array(facilitator.wallet);
         let scene = SettleAccounts::new(row.service, service, accepted, &wallet);

@@ -279,10 +279,11 @@ impl Ledger {
         if let Some(row) = known.filter(|row| row.state != State::Rejected) {
             return Ok(Claim::Known(Box::new(row)));
         }
-        let open: i64 =
-            sqlx::query_scalar(&format!("SELECT count(*) FROM payments WHERE state IN {LIVE}"))
-                .fetch_one(&mut *tx)
-                .await?;
+        let open: i64 = sqlx::query_scalar(&format!(
+            "SELECT count(*) FROM payments WHERE state IN {LIVE}"
+        ))
+        .fetch_one(&mut *tx)
+        .await?;
         if open >= i64::from(max_in_flight) {
             return Ok(Claim::Full);
         }
@@ -382,7 +383,11 @@ impl Ledger {
         .bind(&hex)
         .execute(&mut *tx)
         .await?;
-        moved(done.rows_affected(), digest, "admitted, or without a live transaction")?;
+        moved(
+            done.rows_affected(),
+            digest,
+            "admitted, or without a live transaction",
+        )?;
         sqlx::query(
             "INSERT INTO attempts (signature, digest, wire, last_valid_block_height, fee_lamports, signed_at) \
              VALUES (?, ?, ?, ?, ?, ?)",
@@ -646,9 +651,7 @@ fn read_payment(row: &SqliteRow) -> Result<PaymentRow, LedgerError> {
         split: serde_json::from_str(split)
             .map_err(|error| LedgerError::Row(format!("split: {error}")))?,
         verdict: reason.map(|reason| (reason, message.unwrap_or_default())),
-        signature: signature
-            .map(|text| parse(text, "signature"))
-            .transpose()?,
+        signature: signature.map(|text| parse(text, "signature")).transpose()?,
         slot: optional("slot")?,
         fee_lamports: optional("fee_lamports")?,
         answered: row.try_get::<i64, _>("answered")? != 0,

@@ -1,13 +1,9 @@
 //! The `sluice-relayer` program.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use sluice_relayer::{
-    Config, Relayer,
-    config::LogFormat,
-    keys::FeePayer,
-};
+use sluice_relayer::{Config, Relayer, config::LogFormat, keys::FeePayer};
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
@@ -29,14 +25,18 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve until SIGTERM or SIGINT
-    #[command(after_help = "Example:\n  sluice-relayer run --config relayer.toml\n\nPrints one line on standard output once it listens:\n  sluice-relayer listening on http://127.0.0.1:4020")]
+    #[command(
+        after_help = "Example:\n  sluice-relayer run --config relayer.toml\n\nPrints one line on standard output once it listens:\n  sluice-relayer listening on http://127.0.0.1:4020"
+    )]
     Run {
         /// The configuration file
         #[arg(long, value_name = "FILE", default_value = "relayer.toml")]
         config: PathBuf,
     },
     /// Check configuration and key, and with --rpc what the chain says about them; change nothing
-    #[command(after_help = "Example:\n  sluice-relayer check --config relayer.toml --rpc\n\nExits with 1 if something does not hold.")]
+    #[command(
+        after_help = "Example:\n  sluice-relayer check --config relayer.toml --rpc\n\nExits with 1 if something does not hold."
+    )]
     Check {
         /// The configuration file
         #[arg(long, value_name = "FILE", default_value = "relayer.toml")]
@@ -66,8 +66,14 @@ async fn run(path: &std::path::Path) -> anyhow::Result<ExitCode> {
     let config = Config::load(path)?;
     log(config.log_format);
     // Before the start: a signal that comes meanwhile must not be lost.
-    let signals = Signals::new()?;
-    let running = Relayer::start(config).await?;
+    let mut signals = Signals::new()?;
+    let running = tokio::select! {
+        running = Relayer::start(config) => running?,
+        name = signals.first() => {
+            tracing::info!(signal = name, "stopped before the start was complete");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     println!("sluice-relayer listening on {}", running.url());
     let name = signals.first().await;
     tracing::info!(signal = name, "stopping");
@@ -100,6 +106,7 @@ fn log(format: LogFormat) {
         .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,hyper=warn"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),
@@ -123,7 +130,7 @@ impl Signals {
         })
     }
 
-    async fn first(mut self) -> &'static str {
+    async fn first(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
@@ -140,7 +147,7 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn first(self) -> &'static str {
+    async fn first(&mut self) -> &'static str {
         match tokio::signal::ctrl_c().await {
             Ok(()) | Err(_) => "CTRL-C",
         }

@@ -132,6 +132,8 @@ impl Relayer {
     pub async fn check(config: &Config) -> Result<ReadyView, StartError> {
         let chain = Arc::new(RpcChain::new(&config.rpc_url, config.chain.rpc_timeout()));
         let key = FeePayer::load(&config.fee_payer)?;
+        // A start waits for an RPC that comes up late; a check says at once that it does not answer.
+        chain.genesis_hash().await?;
         // The real ledger may be in use, or not exist yet; a check changes nothing.
         let mut config = config.clone();
         "sqlite::memory:".clone_into(&mut config.database_url);

@@ -165,10 +165,7 @@ impl Admission {
             }
             reserved = reserved.saturating_add(other.amount);
         }
-        let Some(lane) = lanes
-            .get(usize::from(intent.lane))
-            .filter(|_| reserved > 0)
-        else {
+        let Some(lane) = lanes.get(usize::from(intent.lane)).filter(|_| reserved > 0) else {
             return Ok(());
         };
         let _update = lane

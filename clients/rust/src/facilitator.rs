@@ -92,6 +92,8 @@ pub enum FacilitatorError {
         path: String,
         /// Neither 2xx nor 429 nor 5xx.
         status: u16,
+        /// Its word for why, if it has one.
+        reason: Option<String>,
         /// What it says.
         problem: String,
     },
@@ -129,6 +131,15 @@ pub struct ServiceInfo {
     pub network: String,
     /// The terms.
     pub extra: SplitExtra,
+    /// Most seconds that an intent may live, by the program's config, if the facilitator says.
+    #[serde(default, deserialize_with = "lenient_u64")]
+    pub max_intent_ttl: Option<u64>,
+    /// Least atomic units of a payment, if the facilitator says.
+    #[serde(default, deserialize_with = "lenient_u64")]
+    pub min_payment: Option<u64>,
+    /// Whether this facilitator settles for the service, if it says.
+    #[serde(default)]
+    pub settles_here: Option<bool>,
 }
 
 /// A payer in one mint, as a facilitator shows it at `GET /v1/payers/{pubkey}?mint=`. Fields beyond these are
@@ -138,12 +149,12 @@ pub struct ServiceInfo {
 pub struct PayerState {
     /// The payer's nonce account.
     pub nonce_account: String,
-    /// Whether it is open.
-    #[serde(default)]
+    /// Whether it is open, where the facilitator says so. Others answer 404 for one that is not.
+    #[serde(default = "yes")]
     pub opened: bool,
-    /// Slot in which it was opened; 0 while it is not open.
+    /// Slot in which it was opened.
     #[serde(default, deserialize_with = "lenient_u64")]
-    pub opened_slot: u64,
+    pub opened_slot: Option<u64>,
     /// Its lanes.
     #[serde(default)]
     pub lanes: Vec<LaneState>,
@@ -155,15 +166,19 @@ pub struct PayerState {
 pub struct LaneState {
     /// Its number.
     pub lane: u8,
-    /// Whether a key may sign on it.
-    #[serde(default)]
-    pub open: bool,
-    /// That key.
+    /// The key that signs on it; nothing for a closed lane.
     #[serde(default)]
     pub key: Option<String>,
-    /// The next nonce that is free, counting what is in flight.
+    /// Whether it is open, where the facilitator says so beside the key.
+    #[serde(default = "yes")]
+    pub open: bool,
+    /// The next nonce that is free, counting what is in flight; nothing if none is left.
     #[serde(default, deserialize_with = "lenient_u64")]
-    pub next_nonce: u64,
+    pub next_nonce: Option<u64>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Facilitator {
@@ -351,6 +366,9 @@ fn refused(path: &str, status: StatusCode, body: &[u8]) -> FacilitatorError {
     FacilitatorError::Refused {
         path: path.to_owned(),
         status: status.as_u16(),
+        reason: serde_json::from_slice::<Value>(body)
+            .ok()
+            .and_then(|body| body.get("error")?.as_str().map(str::to_owned)),
         problem: excerpt(body),
     }
 }
@@ -362,13 +380,16 @@ fn bad_url(url: &str, problem: impl fmt::Display) -> FacilitatorError {
     }
 }
 
-/// The head of what somebody else wrote, fit for a log line.
-pub(crate) fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
+/// The message in an answer, or its head, fit for a log line.
+fn excerpt(body: &[u8]) -> String {
+    let message = serde_json::from_slice::<Value>(body)
+        .ok()
+        .and_then(|body| body.get("message")?.as_str().map(str::to_owned));
+    let text = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
     let line: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .take(200)
+        .take(300)
         .collect();
     if line.trim().is_empty() {
         "no explanation".to_owned()
@@ -377,8 +398,8 @@ pub(crate) fn excerpt(body: &[u8]) -> String {
     }
 }
 
-/// A u64 as a decimal string, as the API writes it, or as a number.
-fn lenient_u64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+/// A u64 as a decimal string, as the API writes it, or as a number, or null.
+fn lenient_u64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Either {
@@ -387,9 +408,9 @@ fn lenient_u64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Err
         Nothing(()),
     }
     match Either::deserialize(deserializer)? {
-        Either::Number(number) => Ok(number),
-        Either::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        Either::Nothing(()) => Ok(0),
+        Either::Number(number) => Ok(Some(number)),
+        Either::Text(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+        Either::Nothing(()) => Ok(None),
     }
 }
 
@@ -440,16 +461,34 @@ mod tests {
 
     #[test]
     fn a_payer_is_read_with_numbers_as_text_or_not() {
-        let text = r#"{"payer":"p","mint":"m","nonceAccount":"n","opened":true,"openedSlot":"123",
-            "lanes":[{"lane":0,"open":true,"key":"k","nextNonce":"5","more":1},
-                     {"lane":1,"open":false,"key":null,"nextNonce":7}],"more":{}}"#;
+        let text = r#"{"payer":"p","mint":"m","nonceAccount":"n","openedSlot":"123",
+            "lanes":[{"lane":0,"key":"k","nextNonce":"5","more":1},
+                     {"lane":1,"key":null,"nextNonce":7},
+                     {"lane":2,"open":false,"nextNonce":null}],"more":{}}"#;
         let state: PayerState = serde_json::from_str(text).unwrap();
-        assert_eq!(state.opened_slot, 123);
-        assert_eq!(state.lanes[0].next_nonce, 5);
-        assert_eq!(state.lanes[1].next_nonce, 7);
+        assert!(state.opened);
+        assert_eq!(state.opened_slot, Some(123));
+        let nonces: Vec<_> = state.lanes.iter().map(|lane| lane.next_nonce).collect();
+        assert_eq!(nonces, [Some(5), Some(7), None]);
         assert_eq!(state.lanes[1].key, None);
         let closed = r#"{"nonceAccount":"n","opened":false,"openedSlot":null}"#;
         let state: PayerState = serde_json::from_str(closed).unwrap();
         assert!(!state.opened && state.lanes.is_empty());
+    }
+
+    #[test]
+    fn a_refusal_keeps_the_facilitators_word() {
+        let body = br#"{"error":"service_not_found","message":"create it","retriable":false}"#;
+        let error = refused("v1/services/x", StatusCode::NOT_FOUND, body);
+        let FacilitatorError::Refused {
+            reason, problem, ..
+        } = error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!(
+            (reason.as_deref(), &*problem),
+            (Some("service_not_found"), "create it")
+        );
     }
 }

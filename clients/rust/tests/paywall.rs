@@ -92,6 +92,10 @@ async fn without_payment_both_versions_are_asked_at_once() {
     assert_eq!(v2.resource.url, shop.at("/a?q=1"));
     assert_eq!(v2.resource.description.as_deref(), Some("goods"));
     assert_eq!(v2.accepts[0].amount, PRICE.to_string());
+    assert_eq!(
+        v2.accepts[0].max_timeout_seconds, 60,
+        "no longer than the program allows"
+    );
     assert_eq!(v2.accepts[0].pay_to, service().to_string());
     let v1: PaymentRequiredV1 = serde_json::from_str(&got.body).unwrap();
     assert_eq!(v1.x402_version, Version::V1);

@@ -46,18 +46,18 @@ proptest! {
     }
 
     #[test]
-    fn two_fields_of_one_kind_cannot_be_exchanged(
-        fields in intent_fields(), one in 0..FIELDS.len(), two in 0..FIELDS.len(),
-    ) {
-        let ((_, a, len), (_, b, other_len)) = (FIELDS[one], FIELDS[two]);
-        prop_assume!(one != two && len == other_len);
-        let mut bytes = fields.to_bytes();
-        for i in 0..len {
-            bytes.swap(a + i, b + i);
+    fn no_two_fields_of_one_length_can_be_exchanged(fields in intent_fields()) {
+        for (i, (one, a, len)) in FIELDS.iter().enumerate() {
+            for (two, b, _) in FIELDS[..i].iter().filter(|(_, _, other)| other == len) {
+                let mut bytes = fields.to_bytes();
+                for at in 0..*len {
+                    bytes.swap(a + at, b + at);
+                }
+                let other = IntentFields::from_bytes(&bytes);
+                let same = other.as_intent().digest() == fields.as_intent().digest();
+                prop_assert_eq!(same, other == fields, "{} for {}", one, two);
+            }
         }
-        let other = IntentFields::from_bytes(&bytes);
-        prop_assume!(other != fields);
-        prop_assert_ne!(other.as_intent().digest(), fields.as_intent().digest());
     }
 
     /// I8: what a service charges is part of what is signed, so a change of it is another payment.

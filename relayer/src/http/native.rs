@@ -84,9 +84,8 @@ pub(super) async fn intent(
     Path(digest): Path<String>,
 ) -> Result<Json<IntentView>, ApiError> {
     let mut key = Digest::default();
-    hex::decode_to_slice(&digest, &mut key).map_err(|_| {
-        ApiError::bad_request("invalid_digest", "the digest must be 64 hex digits")
-    })?;
+    hex::decode_to_slice(&digest, &mut key)
+        .map_err(|_| ApiError::bad_request("invalid_digest", "the digest must be 64 hex digits"))?;
     let unavailable = |error| ApiError::from(Unavailable::Ledger(error));
     let row = engine
         .ledger
@@ -100,11 +99,7 @@ pub(super) async fn intent(
                  was not settled by another one",
             )
         })?;
-    let attempts = engine
-        .ledger
-        .signatures(&key)
-        .await
-        .map_err(unavailable)?;
+    let attempts = engine.ledger.signatures(&key).await.map_err(unavailable)?;
     let (reason, message) = row.verdict.unzip();
     Ok(Json(IntentView {
         digest,

@@ -103,9 +103,7 @@ impl Engine {
                 Err("settlement is paused by the program's admin".to_owned())
             }
             Lookup::Found(_) => Ok("initialised, not paused".to_owned()),
-            Lookup::Missing => {
-                Err("the program's config does not exist: initialise it".to_owned())
-            }
+            Lookup::Missing => Err("the program's config does not exist: initialise it".to_owned()),
             Lookup::Wrong(error) => Err(error.to_string()),
         };
         let facilitator = lookup::<Facilitator>(next());

@@ -17,6 +17,9 @@ const WINDOW_AHEAD: u64 = 128;
 /// lives. Giving it out again after that is safe, because of two intents with one nonce at most one lands.
 const HOLD: Duration = Duration::from_secs(330);
 
+/// The relayer's word for a payer who has no nonce account.
+const NOT_FOUND: &str = "nonce_account_not_found";
+
 /// For whom a nonce is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NonceRequest {
@@ -131,13 +134,17 @@ impl FacilitatorNonces {
 #[async_trait]
 impl NonceSource for FacilitatorNonces {
     async fn next(&self, request: &NonceRequest) -> Result<NonceGrant, NonceError> {
-        let state = self
-            .facilitator
-            .payer(&request.payer, &request.mint)
-            .await?;
-        if !state.opened {
+        let state = match self.facilitator.payer(&request.payer, &request.mint).await {
+            Err(FacilitatorError::Refused { reason, .. })
+                if reason.as_deref() == Some(NOT_FOUND) =>
+            {
+                return Err(NonceError::NotOpened);
+            }
+            other => other?,
+        };
+        let Some(opened_slot) = state.opened_slot.filter(|_| state.opened) else {
             return Err(NonceError::NotOpened);
-        }
+        };
         let expected = sluice_sdk::address::nonce_account(&request.payer, &request.mint).0;
         if Address::from_str(&state.nonce_account) != Ok(expected) {
             return Err(NonceError::ForeignAccount {
@@ -154,7 +161,9 @@ impl NonceSource for FacilitatorNonces {
             .iter()
             .find(is_ours)
             .ok_or(NonceError::NoLane { key: request.key })?;
-        self.take(expected, state.opened_slot, lane.lane, lane.next_nonce)
+        // None is left when those above what has landed are all in flight.
+        let first = lane.next_nonce.ok_or(NonceError::TooManyInFlight)?;
+        self.take(expected, opened_slot, lane.lane, first)
     }
 }
 

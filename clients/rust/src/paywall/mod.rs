@@ -114,7 +114,7 @@ impl Builder {
         self
     }
 
-    /// Lets intents live this many seconds instead of 60.
+    /// Lets intents live this many seconds instead of 60. The program's own limit holds where it is lower.
     #[must_use]
     pub fn max_timeout_seconds(mut self, seconds: u64) -> Self {
         self.max_timeout_seconds = seconds.max(1);
@@ -196,6 +196,11 @@ impl Paywall {
 
     /// A layer that asks `amount` atomic units for each request. It must be at least the service's minimum.
     pub fn price(&self, amount: u64) -> PriceLayer {
+        let least = self.wall.known_terms().info.min_payment.unwrap_or(1);
+        if amount < least {
+            let service = self.wall.service;
+            tracing::warn!(%service, amount, least, "a price below the service's minimum: nobody can pay it");
+        }
         PriceLayer::new(self.wall.clone(), amount)
     }
 
@@ -260,6 +265,11 @@ impl Terms {
                 return Err(wrong(field, format!("{found} instead of {expected}")));
             }
         }
+        if info.settles_here == Some(false) {
+            let problem = "this facilitator does not settle for it: it is closed, of another \
+                           facilitator, or its mint is switched off";
+            return Err(wrong("service", problem.to_owned()));
+        }
         let mint: Address = info
             .asset
             .parse()
@@ -285,6 +295,12 @@ impl Terms {
 }
 
 impl Wall {
+    /// An intent that lived longer than the program allows would be refused.
+    fn max_timeout_seconds(&self, terms: &Terms) -> u64 {
+        let most = terms.info.max_intent_ttl.filter(|most| *most > 0);
+        most.unwrap_or(u64::MAX).min(self.max_timeout_seconds)
+    }
+
     fn known_terms(&self) -> Arc<Terms> {
         // The lock guards one assignment, so a poisoned one still holds a whole value.
         let terms = self.terms.read().unwrap_or_else(PoisonError::into_inner);

@@ -41,7 +41,7 @@ pub(super) fn requirement_v2(wall: &Wall, terms: &Terms, amount: u64) -> Require
         amount: amount.to_string(),
         asset: terms.info.asset.clone(),
         pay_to: terms.info.pay_to.clone(),
-        max_timeout_seconds: wall.max_timeout_seconds,
+        max_timeout_seconds: wall.max_timeout_seconds(terms),
         extra: Some(terms.extra.clone()),
     }
 }
@@ -57,7 +57,7 @@ pub(super) fn requirement_v1(gate: &Gate, terms: &Terms, url: &str) -> Requireme
         mime_type: gate.mime_type.to_string(),
         output_schema: None,
         pay_to: terms.info.pay_to.clone(),
-        max_timeout_seconds: gate.wall.max_timeout_seconds,
+        max_timeout_seconds: gate.wall.max_timeout_seconds(terms),
         asset: terms.info.asset.clone(),
         extra: Some(terms.extra.clone()),
     }

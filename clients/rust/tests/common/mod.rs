@@ -338,8 +338,11 @@ async fn show_service(State(state): State<Arc<Inner>>, Path(pda): Path<String>) 
         return (StatusCode::NOT_FOUND, "no such service").into_response();
     }
     let extra = state.terms.lock().unwrap().clone();
-    Json(json!({ "service": pda, "payTo": pda, "asset": DEVNET_USDC.to_string(),
-        "network": Network::Devnet.caip2(), "extra": extra, "minPayment": "1", "status": "active" }))
+    Json(
+        json!({ "service": pda, "payTo": pda, "asset": DEVNET_USDC.to_string(),
+        "network": Network::Devnet.caip2(), "extra": extra, "minPayment": "1",
+        "status": "active", "maxIntentTtl": 60, "settlesHere": true }),
+    )
     .into_response()
 }
 
@@ -351,16 +354,20 @@ async fn show_payer(
     let payer: Address = payer.parse().unwrap();
     let mint: Address = query["mint"].parse().unwrap();
     let nonce_account = address::nonce_account(&payer, &mint).0.to_string();
-    let opened = *state.mood.lock().unwrap() != Mood::NotOpened;
+    if *state.mood.lock().unwrap() == Mood::NotOpened {
+        let body =
+            json!({ "error": "nonce_account_not_found", "message": "open it", "retriable": false });
+        return (StatusCode::NOT_FOUND, Json(body)).into_response();
+    }
     let key = state.payer.pubkey().to_string();
     let lanes = json!([
-        { "lane": 0, "open": false, "key": null, "nextNonce": "0" },
-        { "lane": 1, "open": true, "key": key, "nextNonce": "5" },
+        { "lane": 0, "key": null, "nextNonce": "0", "periodSecs": "0", "scope": "any" },
+        { "lane": 1, "key": key, "nextNonce": "5", "periodSecs": "0", "scope": "any" },
     ]);
     Json(
         json!({ "payer": payer.to_string(), "mint": mint.to_string(),
-        "nonceAccount": nonce_account, "opened": opened,
-        "openedSlot": OPENED_SLOT.to_string(), "lanes": lanes }),
+        "nonceAccount": nonce_account, "openedSlot": OPENED_SLOT.to_string(),
+        "now": now(), "lanes": lanes }),
     )
     .into_response()
 }
@@ -392,6 +399,7 @@ impl Shop {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let paywall = Paywall::builder(&fake.url, service(), &url)
             .facilitator(fake.facilitator())
+            .max_timeout_seconds(600)
             .body_cap(1_000)
             .terms_age(terms_age)
             .connect()

@@ -23,6 +23,8 @@ pub fn config(cases: u32) -> ProptestConfig {
     if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
         config.rng_seed = RngSeed::Fixed(SEED);
     }
+    // Some properties turn down a good part of what is drawn; only a strategy that hardly ever fits should fail.
+    config.max_global_rejects = config.cases.saturating_mul(4).max(4_096);
     config.failure_persistence = Some(Box::new(FileFailurePersistence::WithSource(
         "proptest-regressions",
     )));

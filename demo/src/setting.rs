@@ -1,0 +1,169 @@
+//! The files of a demo, in `target/demo`: keys, migrations, the relayer's configuration, logs.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context, Result, ensure};
+use sluice_sdk::{Address, DEVNET_USDC, address};
+
+use crate::processes::Localnet;
+
+/// The demo's service, among its merchant's.
+const SERVICE_ID: u64 = 1;
+
+/// The folder of a demo.
+pub struct Setting {
+    root: PathBuf,
+}
+
+impl Setting {
+    /// A new folder: the chain is new, too, and a ledger goes with its chain.
+    pub fn fresh() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("..")
+            .canonicalize()?;
+        let folder = root.join("target/demo");
+        if folder.exists() {
+            fs::remove_dir_all(&folder)
+                .with_context(|| format!("emptying {}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder)?;
+        Ok(Self { root })
+    }
+
+    /// Where everything is.
+    pub fn folder(&self) -> PathBuf {
+        self.root.join("target/demo")
+    }
+
+    /// The demo keys.
+    pub fn keys(&self) -> PathBuf {
+        self.folder().join("keys")
+    }
+
+    /// The relayer's log.
+    pub fn relayer_log(&self) -> PathBuf {
+        self.folder().join("relayer.log")
+    }
+
+    /// The built program.
+    pub fn program(&self) -> Result<PathBuf> {
+        let path = self.root.join("target/deploy/sluice.so");
+        ensure!(
+            path.exists(),
+            "{} is missing: run `make program`",
+            path.display()
+        );
+        Ok(path)
+    }
+
+    /// The migrations' file.
+    pub fn migrations(&self) -> Result<&'static str> {
+        // Relative, so that what is printed can be typed again; the demo runs where `make` does.
+        Ok("target/demo/migrations.toml")
+    }
+
+    /// Writes the migrations: what a new cluster's admin would write by hand.
+    pub fn write_migrations(&self, localnet: &Localnet) -> Result<()> {
+        std::env::set_current_dir(&self.root)?;
+        let key = |role: &str| localnet.address(role);
+        let text = format!(
+            r#"[config]
+admin = "{admin}"
+keypair = "keys/admin.json"
+treasury = "{treasury}"
+treasury_bps = 50
+max_facilitator_bps = 1000
+max_intent_ttl = 300
+
+[[mint]]
+address = "{mint}"
+min = 100
+max = 1_000_000_000
+
+[[facilitator]]
+name = "demo"
+authority = "{facilitator}"
+keypair = "keys/facilitator.json"
+wallet = "{wallet}"
+relayers = ["{relayer}"]
+min_fee_bps = 100
+
+[[service]]
+id = {SERVICE_ID}
+creator = "{merchant}"
+keypair = "keys/merchant.json"
+mint = "{mint}"
+facilitator = "demo"
+facilitator_bps = 100
+recipients = [
+    {{ owner = "{merchant}", bps = 7000 }},
+    {{ owner = "{partner}", bps = 3000 }},
+]
+"#,
+            admin = key("admin")?,
+            treasury = key("treasury")?,
+            mint = DEVNET_USDC,
+            facilitator = key("facilitator")?,
+            wallet = key("facilitator-wallet")?,
+            relayer = key("relayer")?,
+            merchant = key("merchant")?,
+            partner = key("partner")?,
+        );
+        fs::write(self.folder().join("migrations.toml"), text)?;
+        Ok(())
+    }
+
+    /// Writes the relayer's configuration.
+    pub fn write_relayer(&self, localnet: &Localnet, listen: SocketAddr) -> Result<PathBuf> {
+        let authority = parse(&localnet.address("facilitator")?)?;
+        let text = format!(
+            r#"listen = "{listen}"
+network = "solana-devnet"
+rpc_url = "{rpc}"
+database_url = "sqlite://{database}"
+facilitator = "{facilitator}"
+
+[fee_payer]
+keypair = "{keypair}"
+"#,
+            rpc = localnet.rpc_url(),
+            database = self.folder().join("ledger.db").display(),
+            facilitator = address::facilitator(&authority).0,
+            keypair = localnet.key_file("relayer")?,
+        );
+        fs::write(self.folder().join("relayer.toml"), text)?;
+        Ok(PathBuf::from("target/demo/relayer.toml"))
+    }
+}
+
+/// The demo's service.
+pub fn service_address(localnet: &Localnet) -> Result<Address> {
+    Ok(address::service(&parse(&localnet.address("merchant")?)?, SERVICE_ID).0)
+}
+
+/// Whose balances the demo compares: a name and a wallet each.
+pub fn parties(localnet: &Localnet, service: Address) -> Result<Vec<(&'static str, Address)>> {
+    let mut parties = Vec::new();
+    for (name, role) in [
+        ("payer", "payer"),
+        ("agent", "agent"),
+        ("merchant", "merchant"),
+        ("partner", "partner"),
+        ("facilitator", "facilitator-wallet"),
+        ("treasury", "treasury"),
+        ("relayer", "relayer"),
+    ] {
+        parties.push((name, parse(&localnet.address(role)?)?));
+    }
+    parties.push(("vault", service));
+    Ok(parties)
+}
+
+fn parse(text: &str) -> Result<Address> {
+    Address::from_str(text).with_context(|| format!("{text:?} as an address"))
+}

@@ -1,0 +1,106 @@
+//! The configuration and what it says when it is wrong.
+
+use std::path::Path;
+
+use sluice_relayer::{Config, config::LogFormat};
+use sluice_sdk::x402::Network;
+
+const GOOD: &str = r#"
+network = "solana-devnet"
+rpc_url = "http://127.0.0.1:8899"
+facilitator = "11111111111111111111111111111112"
+[fee_payer]
+env = "RELAYER_KEYPAIR"
+"#;
+
+fn problem(text: &str) -> String {
+    Config::from_toml(text).unwrap_err().to_string()
+}
+
+#[test]
+fn the_example_is_good() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("relayer.example.toml");
+    let config = Config::load(&path).unwrap();
+    // The example shows the defaults.
+    let least = Config::from_toml(GOOD).unwrap();
+    assert_eq!(config.listen, least.listen);
+    assert_eq!(config.database_url, least.database_url);
+    assert_eq!(config.limits, least.limits);
+    assert_eq!(config.fees, least.fees);
+    assert_eq!(config.chain, least.chain);
+    assert_eq!(config.log_format, least.log_format);
+}
+
+#[test]
+fn a_short_file_is_enough() {
+    let config = Config::from_toml(GOOD).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:4020");
+    assert_eq!(config.network, Network::Devnet);
+    assert_eq!(config.database_url, "sqlite://sluice-relayer.db");
+    assert_eq!(config.limits.body_bytes, 65_536);
+    assert_eq!(config.limits.confirm_timeout_secs, 60);
+    assert_eq!(config.log_format, LogFormat::Text);
+    let caip2 = GOOD.replace("solana-devnet", Network::Devnet.caip2());
+    assert_eq!(Config::from_toml(&caip2).unwrap().network, Network::Devnet);
+}
+
+#[test]
+fn mistakes_are_named() {
+    let missing = problem("network = \"solana\"");
+    assert!(missing.contains("rpc_url"), "{missing}");
+    let unknown = problem(&format!("lisen = 1\n{GOOD}"));
+    assert!(unknown.contains("lisen"), "{unknown}");
+    let nested = problem(&format!("{GOOD}\n[limits]\nbody_byte = 1"));
+    assert!(
+        nested.contains("limits") && nested.contains("body_byte"),
+        "{nested}"
+    );
+    let wrong = problem(&format!("{GOOD}\n[limits]\nbody_bytes = \"big\""));
+    assert!(wrong.contains("limits.body_bytes"), "{wrong}");
+    let network = problem(&GOOD.replace("solana-devnet", "base"));
+    assert!(
+        network.contains("network") && network.contains("base"),
+        "{network}"
+    );
+    let address = problem(&GOOD.replace("11111111111111111111111111111112", "me"));
+    assert!(
+        address.contains("facilitator") && address.contains("me"),
+        "{address}"
+    );
+    let url = problem(&GOOD.replace("http://127.0.0.1:8899", "127.0.0.1"));
+    assert!(url.contains("rpc_url"), "{url}");
+    let both = problem(&format!("{GOOD}\nkeypair = \"x\""));
+    assert!(both.contains("exactly one"), "{both}");
+    let database = problem(&format!("database_url = \"postgres://x\"\n{GOOD}"));
+    assert!(database.contains("database_url"), "{database}");
+    let dear = problem(&format!(
+        "{GOOD}\n[fees]\nunit_price_micro_lamports = 1000000"
+    ));
+    assert!(dear.contains("max_lamports_per_transaction"), "{dear}");
+    let margin = problem(&format!("{GOOD}\n[chain]\nexpiry_margin_secs = 61"));
+    assert!(margin.contains("chain.expiry_margin_secs"), "{margin}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Path::new("/nowhere/relayer.toml")).unwrap_err();
+    assert!(
+        error.to_string().contains("/nowhere/relayer.toml"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_key_in_the_file_is_refused_and_not_repeated() {
+    for text in [
+        GOOD.replace(
+            "[fee_payer]\nenv = \"RELAYER_KEYPAIR\"",
+            "fee_payer = \"hush\"",
+        ),
+        GOOD.replace("\"RELAYER_KEYPAIR\"", "[104, 117, 115, 104]"),
+    ] {
+        let error = problem(&text);
+        assert!(error.contains("fee_payer"), "{error}");
+        assert!(!error.contains("hush") && !error.contains("117"), "{error}");
+    }
+}

@@ -1,0 +1,743 @@
+//! The relayer through its HTTP, on a fake chain and a real ledger.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use sluice_relayer::{
+    Config, Relayer, RunningRelayer, StartError,
+    http::{IntentView, PayerView, ReadyView, ServiceView},
+    keys::FeePayer,
+};
+use sluice_sdk::{
+    DEVNET_USDC, PROGRAM_ID, address,
+    x402::{SettleExtra, SettleResponse, SplitExtra, VerifyResponse},
+};
+use tempfile::TempDir;
+
+use crate::{
+    fake::{FakeChain, Fate, LIFE},
+    ledger::url,
+    scene::{
+        AMOUNT, GENESIS, NOW, Scene, clock, facilitator, key, keypair, nonce_account, payer, raw,
+        relayer, service,
+    },
+};
+
+struct World {
+    chain: Arc<FakeChain>,
+    relayer: RunningRelayer,
+    client: reqwest::Client,
+    dir: TempDir,
+    scene: Scene,
+}
+
+fn config(dir: &TempDir, extra: &str) -> Config {
+    Config::from_toml(&format!(
+        r#"
+        listen = "127.0.0.1:0"
+        network = "solana-devnet"
+        rpc_url = "http://127.0.0.1:9"
+        database_url = "{}"
+        facilitator = "{}"
+        fee_payer = {{ keypair = "unused" }}
+        chain = {{ poll_ms = 10, rebroadcast_ms = 100 }}
+        {extra}
+        "#,
+        url(dir),
+        facilitator()
+    ))
+    .unwrap()
+}
+
+const QUICK: &str =
+    "limits = { confirm_timeout_secs = 1, request_timeout_secs = 5, drain_secs = 5 }";
+
+impl World {
+    async fn new() -> Self {
+        Self::with(Scene::default(), QUICK).await
+    }
+
+    async fn with(scene: Scene, extra: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let chain = Arc::new(FakeChain::new(&scene));
+        let relayer = start(&dir, &chain, extra).await;
+        chain.state().ledger = Some(url(&dir));
+        Self {
+            chain,
+            relayer,
+            client: reqwest::Client::new(),
+            dir,
+            scene,
+        }
+    }
+
+    async fn restart(self) -> Self {
+        self.relayer.stop().await;
+        let relayer = start(&self.dir, &self.chain, QUICK).await;
+        Self { relayer, ..self }
+    }
+
+    async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
+        self.client
+            .post(format!("{}{path}", self.relayer.url()))
+            .body(body)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    async fn get(&self, path: &str) -> reqwest::Response {
+        let url = format!("{}{path}", self.relayer.url());
+        self.client.get(url).send().await.unwrap()
+    }
+
+    async fn verify(&self, body: &Value) -> VerifyResponse {
+        let response = self.post("/verify", body.to_string()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        response.json().await.unwrap()
+    }
+
+    async fn settle(&self, body: &Value) -> SettleResponse {
+        let response = self.post("/settle", body.to_string()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        response.json().await.unwrap()
+    }
+
+    async fn intent(&self, nonce: u64) -> IntentView {
+        let digest = hex::encode(self.scene.intent(nonce).digest());
+        let response = self.get(&format!("/v1/intents/{digest}")).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        response.json().await.unwrap()
+    }
+
+    async fn until_state(&self, nonce: u64, state: &str) -> IntentView {
+        for _ in 0..500 {
+            let view = self.intent(nonce).await;
+            if view.state == state {
+                return view;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never {state}: {:?}", self.intent(nonce).await);
+    }
+
+    fn body(&self, nonce: u64) -> Value {
+        self.scene.body(self.scene.intent(nonce))
+    }
+}
+
+async fn start(dir: &TempDir, chain: &Arc<FakeChain>, extra: &str) -> RunningRelayer {
+    let key = FeePayer::new(keypair(1));
+    Relayer::start_with(config(dir, extra), Arc::clone(chain) as _, key)
+        .await
+        .unwrap()
+}
+
+#[track_caller]
+fn reason(answer: &SettleResponse) -> &str {
+    assert!(!answer.success, "{answer:?}");
+    answer.error_reason.as_deref().unwrap()
+}
+
+#[track_caller]
+fn invalid(answer: &VerifyResponse) -> &str {
+    assert!(!answer.is_valid, "{answer:?}");
+    assert!(answer.invalid_message.is_some());
+    answer.invalid_reason.as_deref().unwrap()
+}
+
+#[tokio::test]
+async fn a_payment_settles_once() {
+    let world = World::new().await;
+    let body = world.body(1);
+    let verdict = world.verify(&body).await;
+    assert!(verdict.is_valid, "{verdict:?}");
+    assert_eq!(verdict.payer, Some(payer().to_string()));
+    // Verifying signs and sends nothing.
+    assert!(world.chain.state().sent.is_empty());
+    assert_eq!(world.chain.state().blockhashes, 0);
+
+    let answer = world.settle(&body).await;
+    assert!(answer.success, "{answer:?}");
+    assert_eq!(answer.payer, Some(payer().to_string()));
+    assert_eq!(answer.amount, Some(AMOUNT.to_string()));
+    assert_eq!(answer.network, "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1");
+    let sent = world.chain.state().sent.clone();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(answer.transaction, sent[0].to_string());
+    let extra: SettleExtra = serde_json::from_value(answer.extra.unwrap()).unwrap();
+    assert_eq!(extra.digest, hex::encode(world.scene.intent(1).digest()));
+    assert_eq!((extra.index, extra.batch.size), (0, 1));
+    assert_eq!(extra.batch.lamports_per_payment, 5_000);
+    assert_eq!(extra.split.treasury, "100");
+    assert_eq!(extra.split.facilitator, "200");
+    assert_eq!(extra.split.recipients, ["9700"]);
+    assert!(world.chain.state().written_ahead);
+
+    // The second call, in either form, is told the truth without a success.
+    let again = world.settle(&body).await;
+    assert_eq!(reason(&again), "duplicate_settlement");
+    assert_eq!(again.transaction, answer.transaction);
+    let other_form = world
+        .settle(&world.scene.body_v1(world.scene.intent(1)))
+        .await;
+    assert_eq!(reason(&other_form), "duplicate_settlement");
+    assert_eq!(other_form.network, "solana-devnet");
+    assert_eq!(invalid(&world.verify(&body).await), "duplicate_settlement");
+    assert_eq!(world.chain.state().sent.len(), 1);
+
+    let view = world.intent(1).await;
+    assert_eq!(
+        (view.state.as_str(), view.answered, view.is_final),
+        ("confirmed", true, true)
+    );
+    assert_eq!(view.transaction, Some(answer.transaction));
+    assert_eq!((view.slot, view.lamports), (Some(99), Some(5_000)));
+    world.relayer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_calls_one_success() {
+    let world = Arc::new(World::new().await);
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { world.settle(&world.body(1)).await })
+        })
+        .collect();
+    let mut successes = 0;
+    for call in calls {
+        let answer = call.await.unwrap();
+        if answer.success {
+            successes += 1;
+        } else {
+            let reason = answer.error_reason.unwrap();
+            assert!(
+                ["duplicate_settlement", "settlement_pending"].contains(&reason.as_str()),
+                "{reason}"
+            );
+        }
+    }
+    assert_eq!(successes, 1);
+    assert_eq!(world.chain.state().sent.len(), 1);
+}
+
+#[tokio::test]
+async fn one_nonce_two_intents() {
+    let world = World::new().await;
+    world.chain.state().fate = Fate::Processed;
+    let answer = world.settle(&world.body(1)).await;
+    assert_eq!(reason(&answer), "settlement_pending");
+    let mut other = world.scene.intent(1);
+    other.resource = [9; 16];
+    let body = world.scene.body(other);
+    assert_eq!(
+        reason(&world.settle(&body).await),
+        "invalid_sluice_split_nonce_conflict"
+    );
+    assert_eq!(
+        invalid(&world.verify(&body).await),
+        "invalid_sluice_split_nonce_conflict"
+    );
+}
+
+#[tokio::test]
+async fn a_payment_that_fails_on_chain_is_no_success() {
+    let world = World::new().await;
+    world.chain.state().fate = Fate::Failed(json!({"InstructionError": [2, {"Custom": 6025}]}));
+    let answer = world.settle(&world.body(1)).await;
+    assert_eq!(reason(&answer), "invalid_sluice_split_delegated_short");
+    assert!(!answer.transaction.is_empty());
+    // It stays so, whatever the chain says later.
+    world.chain.state().fate = Fate::Confirmed;
+    let again = world.settle(&world.body(1)).await;
+    assert_eq!(reason(&again), "invalid_sluice_split_delegated_short");
+    assert_eq!(world.intent(1).await.state, "failed");
+    assert_eq!(world.chain.state().sent.len(), 1);
+}
+
+#[tokio::test]
+async fn what_the_simulation_refuses_is_not_sent_and_may_come_back() {
+    let world = World::new().await;
+    world.chain.state().simulation = Some(json!({"InstructionError": [2, {"Custom": 6011}]}));
+    let answer = world.settle(&world.body(1)).await;
+    assert_eq!(reason(&answer), "invalid_sluice_split_nonce_used");
+    assert!(world.chain.state().sent.is_empty());
+    assert_eq!(answer.transaction, "");
+    assert_eq!(world.intent(1).await.state, "rejected");
+    world.chain.state().simulation = None;
+    assert!(world.settle(&world.body(1)).await.success);
+}
+
+#[tokio::test]
+async fn a_lagging_node_in_the_simulation_stops_nothing() {
+    let world = World::new().await;
+    world.chain.state().simulation = Some(json!("BlockhashNotFound"));
+    assert!(world.settle(&world.body(1)).await.success);
+}
+
+#[tokio::test]
+async fn a_fee_payer_that_cannot_pay_is_not_the_payers_fault() {
+    let world = World::new().await;
+    world.chain.state().simulation = Some(json!("InsufficientFundsForFee"));
+    let response = world.post("/settle", world.body(1).to_string()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    world.chain.state().simulation = None;
+    assert!(world.settle(&world.body(1)).await.success);
+
+    let low = Scene {
+        relayer_lamports: 9_999_999,
+        ..Scene::default()
+    };
+    let world = World::with(low, QUICK).await;
+    for path in ["/verify", "/settle"] {
+        let response = world.post(path, world.body(1).to_string()).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body["error"], "fee_payer_low");
+    }
+}
+
+#[tokio::test]
+async fn a_timeout_is_pending_and_can_be_redeemed_once() {
+    let world = World::new().await;
+    world.chain.state().fate = Fate::Processed;
+    let answer = world.settle(&world.body(1)).await;
+    assert_eq!(reason(&answer), "settlement_pending");
+    let signature = world.chain.state().sent[0].to_string();
+    assert_eq!(answer.transaction, signature);
+    assert_eq!(
+        invalid(&world.verify(&world.body(1)).await),
+        "duplicate_settlement"
+    );
+
+    world.chain.state().fate = Fate::Confirmed;
+    world.until_state(1, "confirmed").await;
+    // Even while the RPC is down: the requirement shows the terms, so the ledger alone knows.
+    world.chain.state().down = true;
+    let redeemed = world.settle(&world.body(1)).await;
+    assert!(redeemed.success, "{redeemed:?}");
+    assert_eq!(redeemed.transaction, signature);
+    assert_eq!(
+        reason(&world.settle(&world.body(1)).await),
+        "duplicate_settlement"
+    );
+    assert_eq!(world.chain.state().sent.len(), 1);
+}
+
+#[tokio::test]
+async fn another_signature_over_a_settled_digest_redeems_nothing() {
+    let world = World::new().await;
+    world.chain.state().fate = Fate::Processed;
+    assert_eq!(
+        reason(&world.settle(&world.body(1)).await),
+        "settlement_pending"
+    );
+    world.chain.state().fate = Fate::Confirmed;
+    world.until_state(1, "confirmed").await;
+    let mut forged = world.body(1);
+    forged["paymentPayload"]["payload"]["signature"] = json!(bs58::encode([7; 64]).into_string());
+    assert_eq!(reason(&world.settle(&forged).await), "duplicate_settlement");
+    assert!(world.settle(&world.body(1)).await.success);
+}
+
+#[tokio::test]
+async fn a_send_without_an_answer_is_unknown_not_failed() {
+    let world = World::new().await;
+    world.chain.state().send_fails = true;
+    // The transaction left all the same, and lands.
+    let answer = world.settle(&world.body(1)).await;
+    assert!(answer.success, "{answer:?}");
+    assert!(world.chain.state().written_ahead);
+}
+
+#[tokio::test]
+async fn an_rpc_that_is_down_decides_nothing() {
+    let world = World::new().await;
+    world.chain.state().down = true;
+    for path in ["/verify", "/settle"] {
+        let response = world.post(path, world.body(1).to_string()).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key("retry-after"));
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body["error"], "rpc_unavailable");
+        assert_eq!(body["retriable"], true);
+    }
+    let ready = world.get("/ready").await;
+    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let view: ReadyView = ready.json().await.unwrap();
+    let failing: Vec<&str> = view
+        .checks
+        .iter()
+        .filter(|check| !check.ok)
+        .map(|check| check.name.as_str())
+        .collect();
+    assert_eq!(failing, ["rpc"]);
+    assert_eq!(world.get("/health").await.status(), StatusCode::OK);
+    world.chain.state().down = false;
+    assert!(world.settle(&world.body(1)).await.success);
+    assert_eq!(world.get("/ready").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_is_lost_is_sent_again_and_signed_again_until_it_expires() {
+    let world = World::new().await;
+    world.chain.state().fate = Fate::Lost;
+    assert_eq!(
+        reason(&world.settle(&world.body(1)).await),
+        "settlement_pending"
+    );
+    {
+        let state = world.chain.state();
+        assert!(state.sent.len() > 1, "never sent again");
+        assert!(
+            state
+                .sent
+                .iter()
+                .all(|signature| *signature == state.sent[0])
+        );
+    }
+    // The blockhash dies: a new transaction carries the same intent.
+    world.chain.state().height += LIFE + 1;
+    for _ in 0..500 {
+        if world.intent(1).await.attempts.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(world.intent(1).await.attempts.len(), 2);
+    assert!(world.chain.state().written_ahead);
+    // The intent dies as well.
+    {
+        let mut state = world.chain.state();
+        state.height += LIFE + 1;
+        state
+            .accounts
+            .insert(sluice_relayer::chain::CLOCK, clock(NOW + 61));
+    }
+    let view = world.until_state(1, "expired").await;
+    assert_eq!(view.reason.as_deref(), Some("invalid_sluice_split_expired"));
+    assert_eq!(
+        reason(&world.settle(&world.body(1)).await),
+        "invalid_sluice_split_expired"
+    );
+}
+
+#[tokio::test]
+async fn a_restart_takes_up_what_was_open() {
+    let world = World::new().await;
+    world.chain.state().fate = Fate::Lost;
+    assert_eq!(
+        reason(&world.settle(&world.body(1)).await),
+        "settlement_pending"
+    );
+    let world = world.restart().await;
+    world.chain.state().fate = Fate::Confirmed;
+    world.until_state(1, "confirmed").await;
+    let redeemed = world.settle(&world.body(1)).await;
+    assert!(redeemed.success, "{redeemed:?}");
+    assert_eq!(world.intent(1).await.attempts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_can_ask_again() {
+    let world = World::new().await;
+    world.chain.state().fate = Fate::Processed;
+    let url = format!("{}/settle", world.relayer.url());
+    let call = world
+        .client
+        .post(url)
+        .body(world.body(1).to_string())
+        .timeout(Duration::from_millis(300))
+        .send()
+        .await;
+    assert!(call.unwrap_err().is_timeout());
+    world.chain.state().fate = Fate::Confirmed;
+    // The server needs a moment to notice that nobody listens; then the retry takes the waiting over.
+    for _ in 0..100 {
+        let answer = world.settle(&world.body(1)).await;
+        if answer.success {
+            assert_eq!(world.chain.state().sent.len(), 1);
+            return;
+        }
+        assert_eq!(reason(&answer), "duplicate_settlement");
+        let view = world.intent(1).await;
+        assert!(!view.answered, "the success went to nobody");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never redeemed");
+}
+
+#[tokio::test]
+async fn bad_input_is_named() {
+    let world = World::new().await;
+    for text in ["", "{", "[]", "null", "{\"x402Version\":2}", "\u{0}"] {
+        let response = world.post("/verify", text).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{text:?}");
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body["error"], "invalid_json");
+        assert!(body["message"].is_string());
+    }
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    assert_eq!(
+        world.post("/settle", deep).await.status(),
+        StatusCode::BAD_REQUEST
+    );
+    let response = world.post("/settle", vec![b' '; 65_537]).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["error"], "body_too_large");
+
+    let mut body = world.body(1);
+    body["x402Version"] = json!(7);
+    assert_eq!(invalid(&world.verify(&body).await), "invalid_x402_version");
+    let answer = world.settle(&body).await;
+    assert_eq!(reason(&answer), "invalid_x402_version");
+    assert_eq!(answer.transaction, "");
+    assert!(!answer.network.is_empty());
+    for (field, value, word) in [
+        ("scheme", "exact", "unsupported_scheme"),
+        ("network", "eip155:8453", "invalid_network"),
+        ("network", "solana-testnet", "invalid_network"),
+        ("payTo", "x", "invalid_payment_requirements"),
+    ] {
+        let mut body = world.body(1);
+        body["paymentRequirements"][field] = json!(value);
+        body["paymentPayload"]["accepted"][field] = json!(value);
+        assert_eq!(invalid(&world.verify(&body).await), word, "{field}");
+        assert_eq!(reason(&world.settle(&body).await), word, "{field}");
+    }
+    // A mint that is not the service's.
+    let mut body = world.body(1);
+    for place in ["/paymentRequirements", "/paymentPayload/accepted"] {
+        let requirement = body.pointer_mut(place).unwrap();
+        requirement["asset"] = json!(key(50).to_string());
+        requirement.as_object_mut().unwrap().remove("extra");
+    }
+    let verdict = world.verify(&body).await;
+    assert_eq!(invalid(&verdict), "invalid_payment_requirements");
+    assert!(verdict.invalid_message.unwrap().contains("asset"));
+
+    let response = world.get("/nowhere").await;
+    assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    assert_eq!(
+        response.json::<Value>().await.unwrap()["error"],
+        "no_such_route"
+    );
+    assert_eq!(
+        world.get("/settle").await.status(),
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    assert!(world.chain.state().sent.is_empty());
+}
+
+#[tokio::test]
+async fn a_used_nonce_is_named_by_the_chain() {
+    let mut scene = Scene::default();
+    let lane = &mut scene.nonce.as_mut().unwrap().lanes[1];
+    lane.top = 1;
+    lane.window[0] = 1;
+    let world = World::with(scene, QUICK).await;
+    let answer = world.settle(&world.body(1)).await;
+    assert_eq!(reason(&answer), "invalid_sluice_split_nonce_used");
+    assert_eq!(answer.payer, Some(payer().to_string()));
+    assert_eq!(
+        invalid(&world.verify(&world.body(1)).await),
+        "invalid_sluice_split_nonce_used"
+    );
+}
+
+#[tokio::test]
+async fn overload_is_said_before_anything_is_spent() {
+    let limits = "limits = { confirm_timeout_secs = 1, max_in_flight = 1 }";
+    let world = World::with(Scene::default(), limits).await;
+    world.chain.state().fate = Fate::Processed;
+    assert_eq!(
+        reason(&world.settle(&world.body(1)).await),
+        "settlement_pending"
+    );
+    let response = world.post("/settle", world.body(2).to_string()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()["retry-after"], "1");
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["error"], "overloaded");
+    assert_eq!(world.chain.state().sent.len(), 1);
+}
+
+#[tokio::test]
+async fn supported_names_what_a_server_needs() {
+    let world = World::new().await;
+    let body: Value = world.get("/supported").await.json().await.unwrap();
+    let kinds = body["kinds"].as_array().unwrap();
+    assert_eq!(kinds.len(), 2);
+    for (kind, version, network) in [
+        (&kinds[0], 2, "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1"),
+        (&kinds[1], 1, "solana-devnet"),
+    ] {
+        assert_eq!(kind["x402Version"], version);
+        assert_eq!(kind["scheme"], "sluice-split");
+        assert_eq!(kind["network"], network);
+        assert_eq!(kind["extra"]["program"], PROGRAM_ID.to_string());
+        assert_eq!(kind["extra"]["facilitator"], facilitator().to_string());
+        assert_eq!(kind["extra"]["feePayer"], relayer().to_string());
+    }
+    assert_eq!(body["signers"]["solana:*"][0], relayer().to_string());
+}
+
+#[tokio::test]
+async fn payers_and_services_can_be_asked_for() {
+    let world = World::new().await;
+    world.chain.state().fate = Fate::Processed;
+    let path = format!("/v1/payers/{}?mint={DEVNET_USDC}", payer());
+    let view: PayerView = world.get(&path).await.json().await.unwrap();
+    assert_eq!(view.nonce_account, nonce_account().to_string());
+    assert_eq!(
+        (view.balance.as_deref(), view.delegated.as_str()),
+        (Some("1000000"), "500000")
+    );
+    assert_eq!(view.lanes.len(), 2);
+    assert_eq!(view.lanes[0].key, None);
+    assert_eq!(view.lanes[1].next_nonce.as_deref(), Some("0"));
+    assert_eq!(view.lanes[1].headroom.as_deref(), Some("100000"));
+    assert_eq!(view.lanes[1].total_limit, None);
+    assert_eq!(view.lanes[1].scope, "any");
+    assert_eq!(view.now, NOW);
+
+    // What is in flight counts.
+    assert_eq!(
+        reason(&world.settle(&world.body(4)).await),
+        "settlement_pending"
+    );
+    let view: PayerView = world.get(&path).await.json().await.unwrap();
+    assert_eq!(view.lanes[1].next_nonce.as_deref(), Some("5"));
+    assert_eq!(view.in_flight, AMOUNT.to_string());
+
+    let stranger = world
+        .get(&format!("/v1/payers/{}?mint={DEVNET_USDC}", key(60)))
+        .await;
+    assert_eq!(stranger.status(), StatusCode::NOT_FOUND);
+    let body: Value = stranger.json().await.unwrap();
+    assert_eq!(body["error"], "nonce_account_not_found");
+    for path in [
+        format!("/v1/payers/{}", payer()),
+        format!("/v1/payers/me?mint={DEVNET_USDC}"),
+        "/v1/intents/xyz".to_owned(),
+        "/v1/services/xyz".to_owned(),
+    ] {
+        assert_eq!(
+            world.get(&path).await.status(),
+            StatusCode::BAD_REQUEST,
+            "{path}"
+        );
+    }
+    let unknown = world.get(&format!("/v1/intents/{}", "00".repeat(32))).await;
+    assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+
+    let path = format!("/v1/services/{}", service());
+    let view: ServiceView = world.get(&path).await.json().await.unwrap();
+    assert_eq!(view.pay_to, service().to_string());
+    assert_eq!(view.asset, DEVNET_USDC.to_string());
+    assert!(view.settles_here);
+    assert_eq!(view.decimals, Some(6));
+    assert_eq!(
+        view.extra,
+        SplitExtra::of_service(&service(), &world.scene.service, &GENESIS)
+    );
+    assert!(view.extra.checked_terms_hash(&DEVNET_USDC).is_ok());
+    let nobody = world.get(&format!("/v1/services/{}", key(61))).await;
+    assert_eq!(nobody.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn readiness_names_what_fails() {
+    let mut scene = Scene::default();
+    scene.facilitator.relayers[0] = [9; 32];
+    scene.config.paused = 1;
+    scene.relayer_lamports = 5;
+    let world = World::with(scene, QUICK).await;
+    let response = world.get("/ready").await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let view: ReadyView = response.json().await.unwrap();
+    let failing: Vec<&str> = view
+        .checks
+        .iter()
+        .filter(|check| !check.ok)
+        .map(|check| check.name.as_str())
+        .collect();
+    assert_eq!(failing, ["config", "relayer_key", "balance"]);
+}
+
+#[tokio::test]
+async fn the_wrong_cluster_stops_the_start() {
+    let mut scene = Scene::default();
+    scene.config.genesis_hash = [1; 32];
+    let dir = TempDir::new().unwrap();
+    let chain = Arc::new(FakeChain::new(&scene));
+    let result = Relayer::start_with(
+        config(&dir, QUICK),
+        Arc::clone(&chain) as _,
+        FeePayer::new(keypair(1)),
+    )
+    .await;
+    let Err(StartError::Cluster(message)) = result else {
+        panic!("started on the wrong cluster");
+    };
+    let text = |hash: [u8; 32]| sluice_sdk::Address::new_from_array(hash).to_string();
+    assert!(
+        message.contains(&text([1; 32])) && message.contains(&text(GENESIS)),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_deployment_that_comes_later_is_waited_for() {
+    let scene = Scene::default();
+    let world = World::new().await;
+    world.chain.state().accounts.clear();
+    let world = world.restart().await;
+    {
+        let mut state = world.chain.state();
+        state
+            .accounts
+            .insert(sluice_relayer::chain::CLOCK, clock(NOW));
+    }
+    let response = world.post("/settle", world.body(1).to_string()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        response.json::<Value>().await.unwrap()["error"],
+        "not_ready"
+    );
+    world.chain.state().accounts.extend(scene.accounts());
+    assert!(world.settle(&world.body(1)).await.success);
+    // A cluster that turns out to be another one later is noticed as well.
+    let mut other = scene.config;
+    other.genesis_hash = [1; 32];
+    world
+        .chain
+        .state()
+        .accounts
+        .insert(address::config().0, raw(&other));
+    let response = world.post("/settle", world.body(2).to_string()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_stop_answers_whoever_waits() {
+    let limits = "limits = { confirm_timeout_secs = 60, drain_secs = 1 }";
+    let world = World::with(Scene::default(), limits).await;
+    world.chain.state().fate = Fate::Processed;
+    let request = world
+        .client
+        .post(format!("{}/settle", world.relayer.url()))
+        .body(world.body(1).to_string());
+    let waiting = tokio::spawn(async move { request.send().await.unwrap().json().await.unwrap() });
+    while world.chain.state().sent.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let begun = std::time::Instant::now();
+    world.relayer.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    let answer: SettleResponse = waiting.await.unwrap();
+    assert_eq!(reason(&answer), "settlement_pending");
+}

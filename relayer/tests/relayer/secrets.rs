@@ -1,0 +1,88 @@
+//! Keys stay where they are.
+
+use std::{io::Write, path::Path};
+
+use sluice_relayer::{
+    Config,
+    config::KeySource,
+    keys::{FeePayer, KeyError},
+};
+use solana_keypair::Keypair;
+
+use crate::scene::{keypair, relayer};
+
+fn json(keypair: &Keypair) -> String {
+    serde_json::to_string(&keypair.to_bytes().to_vec()).unwrap()
+}
+
+fn from_file(path: &Path) -> Result<FeePayer, KeyError> {
+    FeePayer::load(&KeySource {
+        keypair: Some(path.to_owned()),
+        env: None,
+    })
+}
+
+#[test]
+fn a_key_is_read_and_not_shown() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "{}", json(&keypair(1))).unwrap();
+    let key = from_file(file.path()).unwrap();
+    assert_eq!(key.address(), relayer());
+    let shown = format!("{key:?} {key:#?}");
+    assert!(shown.contains(&relayer().to_string()));
+    let secret = keypair(1);
+    let bytes = secret.secret_bytes();
+    for form in [
+        hex::encode(bytes),
+        bs58::encode(bytes).into_string(),
+        bs58::encode(secret.to_bytes()).into_string(),
+        json(&secret),
+        format!("{bytes:?}"),
+    ] {
+        assert!(!shown.contains(&form));
+    }
+}
+
+#[test]
+fn a_bad_key_is_not_repeated() {
+    let bytes = keypair(1).to_bytes();
+    for text in [
+        "hush".to_owned(),
+        format!("[{}]", &"104,".repeat(63)),
+        // The public half does not belong to the secret one.
+        json(&keypair(1)).replace(&bytes[63].to_string(), "3"),
+        serde_json::to_string(&bytes[..32].to_vec()).unwrap(),
+    ] {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "{text}").unwrap();
+        let error = from_file(file.path()).unwrap_err();
+        assert!(matches!(error, KeyError::Content(_)));
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hush") && !shown.contains("104"), "{shown}");
+    }
+    let error = from_file(Path::new("/nowhere/key.json")).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/key.json"));
+    let error = FeePayer::load(&KeySource {
+        keypair: None,
+        env: Some("SLUICE_TEST_NO_SUCH_VARIABLE".to_owned()),
+    })
+    .unwrap_err();
+    assert!(error.to_string().contains("SLUICE_TEST_NO_SUCH_VARIABLE"));
+}
+
+#[test]
+fn a_configuration_shows_no_url_that_may_carry_a_key() {
+    let config = Config::from_toml(
+        r#"
+        network = "solana"
+        rpc_url = "https://rpc.example.com/v1/hush?api-key=hush"
+        ws_url = "wss://user:hush@rpc.example.com/hush"
+        facilitator = "11111111111111111111111111111112"
+        fee_payer = { keypair = "key.json" }
+        "#,
+    )
+    .unwrap();
+    let shown = format!("{config:?} {} {:?}", config.rpc_url, config.ws_url);
+    assert!(shown.contains("https://rpc.example.com"));
+    assert!(!shown.contains("hush"), "{shown}");
+}
