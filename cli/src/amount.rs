@@ -91,11 +91,13 @@ impl Amount {
             Self::Unlimited => Ok(UNLIMITED),
             Self::Tokens { digits, scale } => {
                 let text = || plain(digits, scale);
-                let missing = decimals.checked_sub(scale).ok_or_else(|| AmountError::TooFine {
-                    text: text(),
-                    scale,
-                    decimals,
-                })?;
+                let missing = decimals
+                    .checked_sub(scale)
+                    .ok_or_else(|| AmountError::TooFine {
+                        text: text(),
+                        scale,
+                        decimals,
+                    })?;
                 10u64
                     .checked_pow(u32::from(missing))
                     .and_then(|power| digits.checked_mul(power))
@@ -118,12 +120,20 @@ pub struct Unit {
 impl Unit {
     /// Both forms: `1.50 USDC (1500000u)`.
     pub fn both(&self, units: u64) -> String {
-        format!("{} {} ({units}u)", tokens(units, self.decimals), self.symbol)
+        format!(
+            "{} {} ({units}u)",
+            tokens(units, self.decimals),
+            self.symbol
+        )
     }
 
     /// A limit, which may be none.
     pub fn limit(&self, units: u64) -> String {
-        if units == UNLIMITED { "unlimited".to_owned() } else { self.both(units) }
+        if units == UNLIMITED {
+            "unlimited".to_owned()
+        } else {
+            self.both(units)
+        }
     }
 }
 
@@ -178,15 +188,29 @@ mod tests {
 
     #[test]
     fn what_is_not_an_amount_is_refused() {
-        for text in ["", ".", "1.", ".5", "-1", "+1", "1,5", "1e3", "u", "-1u", "1.5u", "0x1", "١"] {
+        for text in [
+            "", ".", "1.", ".5", "-1", "+1", "1,5", "1e3", "u", "-1u", "1.5u", "0x1", "١",
+        ] {
             assert!(units(text, 6).is_err(), "{text:?}");
         }
-        assert!(matches!(units("0.0000001", 6), Err(AmountError::TooFine { .. })));
-        assert!(matches!(units("18446744073709.551616", 6), Err(AmountError::TooLarge(_))));
-        assert!(matches!(units("18446744073709551616u", 6), Err(AmountError::TooLarge(_))));
+        assert!(matches!(
+            units("0.0000001", 6),
+            Err(AmountError::TooFine { .. })
+        ));
+        assert!(matches!(
+            units("18446744073709.551616", 6),
+            Err(AmountError::TooLarge(_))
+        ));
+        assert!(matches!(
+            units("18446744073709551616u", 6),
+            Err(AmountError::TooLarge(_))
+        ));
         assert_eq!(units("unlimited", 6), Err(AmountError::NotALimit));
         // Written in tokens, the top value would quietly mean "no limit".
-        assert!(matches!(units("18446744073709.551615", 6), Err(AmountError::TooLarge(_))));
+        assert!(matches!(
+            units("18446744073709.551615", 6),
+            Err(AmountError::TooLarge(_))
+        ));
     }
 
     #[test]
@@ -197,7 +221,10 @@ mod tests {
         assert_eq!(tokens(12, 1), "1.2");
         assert_eq!(tokens(12, 0), "12");
         assert_eq!(sol(5_000), "0.000005 SOL (5000 lamports)");
-        let usdc = Unit { decimals: 6, symbol: "USDC".to_owned() };
+        let usdc = Unit {
+            decimals: 6,
+            symbol: "USDC".to_owned(),
+        };
         assert_eq!(usdc.both(1_500_000), "1.50 USDC (1500000u)");
         assert_eq!(usdc.limit(u64::MAX), "unlimited");
     }

@@ -5,17 +5,19 @@ use solana_commitment_config::CommitmentConfig;
 
 use crate::{commands, output::Format};
 
+// Paragraphs are one line each: they are wrapped to the terminal's width.
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  error; nothing is left open
   2  the command line is wrong
   3  not confirmed: nothing was sent
-  4  unknown outcome: something was sent, and whether it took effect is not known yet; the message says how to
-     find out. It is never a reason to repeat the command blindly
+  4  unknown outcome: sent, not known yet whether it took effect
   5  the RPC or the server cannot be reached
 
-Settings: a flag wins over the environment (SLUICE_URL, SLUICE_KEYPAIR, SLUICE_COMMITMENT, SLUICE_CONFIG), that
+After 4 the message says how to find out; it is never a reason to repeat the command blindly.
+
+Settings: a flag wins over the environment (SLUICE_URL, SLUICE_KEYPAIR, SLUICE_COMMITMENT, SLUICE_CONFIG), that \
 over the Solana CLI's file (~/.config/solana/cli/config.yml), that over the Solana CLI's defaults.
 
 Amounts are tokens like 1.50, or atomic units with a u: 1500000u. Both are printed.
@@ -23,7 +25,7 @@ Amounts are tokens like 1.50, or atomic units with a u: 1500000u. Both are print
 Examples:
   sluice -u localhost config show
   sluice -u devnet service quote SERVICE 1.50
-  sluice payer open --approve 5 --session AGENT --max 0.10 --per-period 1 --period 1d --expires-in 30d
+  sluice payer open --approve 5 --session AGENT --max 0.10
   sluice pay https://api.example.com/report --max 0.05";
 
 /// Split x402 payments on Solana, settled in one instruction.
@@ -47,19 +49,45 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
     /// The RPC: a URL, or localhost, devnet, testnet, mainnet-beta
-    #[arg(short, long, global = true, env = "SLUICE_URL", value_name = "URL_OR_MONIKER")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "SLUICE_URL",
+        hide_env_values = true,
+        value_name = "URL_OR_MONIKER"
+    )]
     pub url: Option<String>,
 
     /// Keypair file of the signer; - reads it from standard input
-    #[arg(short, long, global = true, env = "SLUICE_KEYPAIR", value_name = "FILE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "SLUICE_KEYPAIR",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub keypair: Option<String>,
 
     /// The Solana CLI's config file [default: ~/.config/solana/cli/config.yml]
-    #[arg(long, global = true, env = "SLUICE_CONFIG", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "SLUICE_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub config: Option<String>,
 
     /// How settled a state must be before it counts [default: the Solana CLI's, or confirmed]
-    #[arg(long, global = true, env = "SLUICE_COMMITMENT", value_enum)]
+    #[arg(
+        long,
+        global = true,
+        env = "SLUICE_COMMITMENT",
+        hide_env_values = true,
+        value_enum
+    )]
     pub commitment: Option<Commitment>,
 
     /// How results are written
@@ -126,7 +154,9 @@ pub enum Command {
     /// Make a keypair file
     Keygen(commands::keygen::Keygen),
     /// Print a completion script for a shell
-    #[command(after_help = "Examples:\n  sluice completions bash > ~/.local/share/bash-completion/completions/sluice\n  sluice completions zsh > ~/.zfunc/_sluice")]
+    #[command(
+        after_help = "Examples:\n  sluice completions bash > ~/.local/share/bash-completion/completions/sluice\n  sluice completions zsh > ~/.zfunc/_sluice"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,

@@ -12,7 +12,7 @@ use sluice_migrations::{
 };
 use sluice_sdk::{
     Address, DEVNET_USDC, PROGRAM_ID,
-    accounts::{AcceptedMint, Config, SluiceAccount},
+    accounts::{AcceptedMint, Config, Facilitator, SluiceAccount},
     address, token,
 };
 use solana_cli_config::{CONFIG_FILE, Config as SolanaConfig, ConfigInput};
@@ -108,6 +108,29 @@ pub struct MintInfo {
     pub unit: Unit,
 }
 
+/// The wallets behind the first two legs of a payment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Payees {
+    /// The treasury's.
+    pub treasury: Option<Address>,
+    /// The facilitator's.
+    pub facilitator: Option<Address>,
+}
+
+impl Payees {
+    /// The treasury's wallet as text.
+    pub fn treasury_text(&self) -> String {
+        self.treasury
+            .map_or_else(String::new, |wallet| wallet.to_string())
+    }
+
+    /// The facilitator's wallet as text, or its account.
+    pub fn facilitator_text(&self, account: &str) -> String {
+        self.facilitator
+            .map_or_else(|| format!("account {account}"), |wallet| wallet.to_string())
+    }
+}
+
 /// What every command works with.
 pub struct Context {
     /// Where things are.
@@ -175,10 +198,26 @@ impl Context {
     pub fn config(&self) -> Result<Config, CliError> {
         self.find::<Config>(&address::config().0)?.ok_or_else(|| {
             CliError::error(
-                format!("Sluice has no config on {}", self.settings.url),
+                format!("Sluice has no config on {}", self.chain.place()),
                 "create it with `sluice config init`, or check --url",
             )
         })
+    }
+
+    /// The wallets that treasury and facilitator are paid to: the terms name the facilitator's account only, and
+    /// the treasury not at all. What cannot be read is left out, because the money does not depend on it.
+    pub fn payees(&self, facilitator: &Address) -> Payees {
+        let found = self
+            .chain
+            .get_accounts(&[address::config().0, *facilitator])
+            .unwrap_or_default();
+        let wallet = |index: usize| found.get(index).and_then(Option::as_ref);
+        let treasury = wallet(0).and_then(|one| Config::decode(&one.owner, &one.data).ok());
+        let facilitator = wallet(1).and_then(|one| Facilitator::decode(&one.owner, &one.data).ok());
+        Payees {
+            treasury: treasury.map(|one| Address::new_from_array(one.treasury)),
+            facilitator: facilitator.map(|one| Address::new_from_array(one.wallet)),
+        }
     }
 
     /// Every account of the program of one kind.
@@ -204,7 +243,10 @@ impl Context {
         let mut all = Vec::with_capacity(found.len());
         for (address, account) in found {
             let data = account.data.decode().ok_or_else(|| {
-                CliError::error(format!("the data of {address} cannot be read"), "try another --url")
+                CliError::error(
+                    format!("the data of {address} cannot be read"),
+                    "try another --url",
+                )
             })?;
             all.push((address, T::decode_data(&data)?));
         }
@@ -245,16 +287,21 @@ impl Context {
         Ok(mint_info(*mint, decimals))
     }
 
+    /// Whether there is a person to ask.
+    pub fn can_ask(&self) -> bool {
+        std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    }
+
     /// A question that is answered with y or n. Where nobody can answer, the answer is an error.
     pub fn confirm(&self, question: &str) -> Result<(), CliError> {
         if self.yes {
             return Ok(());
         }
-        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        if !self.can_ask() {
             return Err(CliError::new(
                 crate::errors::Code::Refused,
                 "not confirmed: there is no terminal to ask on, and nothing was sent",
-                "read the review above and run it again with --yes",
+                "look at it with --dry-run, then run it again with --yes",
             ));
         }
         let mut stderr = std::io::stderr();
@@ -330,7 +377,10 @@ fn show_progress(progress: Progress) {
 
 impl From<crate::amount::AmountError> for CliError {
     fn from(error: crate::amount::AmountError) -> Self {
-        Self::usage(error, "write tokens like 1.50, or atomic units like 1500000u")
+        Self::usage(
+            error,
+            "write tokens like 1.50, or atomic units like 1500000u",
+        )
     }
 }
 

@@ -72,7 +72,10 @@ mod tests {
         fn check(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
             if command.get_subcommands().next().is_none() {
-                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let help = command
+                    .get_after_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
                 assert!(help.contains("Example"), "{path} has no example");
             }
             command.get_subcommands().for_each(|one| check(one, &path));
@@ -82,9 +85,14 @@ mod tests {
 
     #[test]
     fn global_flags_stand_anywhere() {
-        let cli = Cli::parse_from(["sluice", "config", "show", "-u", "devnet", "--output", "json"]);
+        let cli = Cli::parse_from([
+            "sluice", "config", "show", "-u", "devnet", "--output", "json",
+        ]);
         assert_eq!(cli.globals.url.as_deref(), Some("devnet"));
         assert!(Cli::try_parse_from(["sluice", "config", "pause", "--yes", "--dry-run"]).is_err());
-        assert!(Cli::try_parse_from(["sluice", "config", "set-fees"]).is_err(), "nothing to set");
+        assert!(
+            Cli::try_parse_from(["sluice", "config", "set-fees"]).is_err(),
+            "nothing to set"
+        );
     }
 }

@@ -82,6 +82,11 @@ impl Output {
         Ok(())
     }
 
+    /// Prints a part of a result that comes in parts.
+    pub fn line(&self, text: &str) {
+        print(&mut io::stdout(), text);
+    }
+
     /// Prints something for a person on stderr.
     pub fn note(&self, text: &str) {
         print(&mut io::stderr(), text);
@@ -140,18 +145,39 @@ impl Pairs {
 
     /// The rows as text, each line after `indent`.
     pub fn render(&self, indent: &str) -> String {
-        let width = self.0.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let width = self
+            .0
+            .iter()
+            .map(|(name, _)| visible(name))
+            .max()
+            .unwrap_or(0);
         let mut text = String::new();
         for (name, value) in &self.0 {
             let mut name = name.as_str();
             for line in value.lines().chain(value.is_empty().then_some("")) {
-                text.push_str(format!("{indent}{name:<width$}  {line}").trim_end());
+                let gap = " ".repeat(width - visible(name));
+                text.push_str(format!("{indent}{name}{gap}  {line}").trim_end());
                 text.push('\n');
                 name = "";
             }
         }
         text
     }
+}
+
+/// Columns that a text takes on a terminal: colours take none.
+fn visible(text: &str) -> usize {
+    let mut columns = 0;
+    let mut escape = false;
+    for letter in text.chars() {
+        match (escape, letter) {
+            (false, '\u{1b}') => escape = true,
+            (false, _) => columns += 1,
+            (true, 'm') => escape = false,
+            (true, _) => {}
+        }
+    }
+    columns
 }
 
 /// A table with a heading, its columns aligned.
@@ -194,5 +220,18 @@ mod tests {
         let mut pairs = Pairs::new();
         pairs.row("one", "1\n2").row("three", "");
         assert_eq!(pairs.render(" "), " one    1\n        2\n three\n");
+    }
+
+    #[test]
+    fn colours_take_no_room() {
+        let mut pairs = Pairs::new();
+        pairs
+            .row(paint(true, Style::Green, "done"), "1")
+            .row("longer", "2");
+        let plain = pairs
+            .render("")
+            .replace("\u{1b}[32m", "")
+            .replace("\u{1b}[0m", "");
+        assert_eq!(plain, "done    1\nlonger  2\n");
     }
 }

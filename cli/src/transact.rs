@@ -65,6 +65,7 @@ impl Proposal {
 
 /// What became of a proposal, for scripts.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// `sent`, `dry_run` or `unchanged`.
     pub status: &'static str,
@@ -139,7 +140,9 @@ impl Context {
                 distinct.push(*key);
             }
         }
-        let signature = self.chain.send(&fee_payer, &proposal.instructions, &distinct)?;
+        let signature = self
+            .chain
+            .send(&fee_payer, &proposal.instructions, &distinct)?;
         outcome.signature = Some(signature.to_string());
         Ok(outcome)
     }
@@ -152,7 +155,8 @@ impl Context {
         signers: &[&Keypair],
     ) -> Result<(), CliError> {
         let outcome = self.execute(proposal, about, signers)?;
-        self.output.result(&outcome, |output| outcome_text(output, &outcome))
+        self.output
+            .result(&outcome, |output| outcome_text(output, &outcome))
     }
 
     /// What a command says that finds everything as it should be.
@@ -168,7 +172,8 @@ impl Context {
             rent_lamports: 0,
             opens: Vec::new(),
         };
-        self.output.result(&outcome, |_| format!("nothing to change: {description}"))
+        self.output
+            .result(&outcome, |_| format!("nothing to change: {description}"))
     }
 
     /// The review goes to stderr, so that stdout holds results only.
@@ -179,7 +184,7 @@ impl Context {
         simulation: &Simulation,
         outcome: &Outcome,
     ) {
-        if self.output.is_json() && (self.yes || self.dry_run) {
+        if self.output.is_json() && (self.yes || self.dry_run || !self.can_ask()) {
             return;
         }
         let output = &self.output;
@@ -192,21 +197,32 @@ impl Context {
             };
             pairs.row(&field.name, value);
         }
-        output.note(pairs.render("  ").trim_end_matches('\n'));
+        if !proposal.fields.is_empty() {
+            output.note(pairs.render("  ").trim_end_matches('\n'));
+        }
         let mut pairs = Pairs::new();
         for (index, key) in keys.iter().enumerate() {
             if keys.iter().take(index).any(|earlier| earlier == key) {
                 continue;
             }
-            let role = if index == 0 { "signs, pays fee and rent" } else { "signs" };
+            let role = if index == 0 {
+                "signs, pays fee and rent"
+            } else {
+                "signs"
+            };
             pairs.row(role, key);
         }
         for opened in &outcome.opens {
-            let text = format!("{}, {} bytes, rent {}", opened.address, opened.bytes, sol(opened.lamports));
+            let text = format!(
+                "{}, {} bytes, rent {}",
+                opened.address,
+                opened.bytes,
+                sol(opened.lamports)
+            );
             pairs.row("opens", text);
         }
         pairs.row("cost", cost(outcome));
-        pairs.row("cluster", &self.settings.url);
+        pairs.row("cluster", self.chain.place());
         if self.dry_run {
             pairs.row("compute", format!("{} units", simulation.units));
         }
@@ -275,8 +291,13 @@ pub fn outcome_text(output: &Output, outcome: &Outcome) -> String {
             pairs.row("transaction", signature);
         }
         None => {
-            pairs.row("dry run", format!("would {}: nothing was sent", decapitalised(&outcome.description)));
-            pairs.row("cost", cost(outcome));
+            pairs.row(
+                "dry run",
+                format!(
+                    "would {}: nothing was sent",
+                    decapitalised(&outcome.description)
+                ),
+            );
         }
     }
     if let Some(address) = &outcome.address {

@@ -23,7 +23,11 @@ impl FromStr for Seconds {
             _ => 0,
         };
         let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        let seconds = if digits { number.parse::<u64>().ok() } else { None };
+        let seconds = if digits {
+            number.parse::<u64>().ok()
+        } else {
+            None
+        };
         seconds
             .and_then(|seconds| seconds.checked_mul(factor))
             .filter(|seconds| *seconds > 0)
@@ -35,7 +39,7 @@ impl FromStr for Seconds {
 /// A number of seconds as a person says it.
 pub fn duration(seconds: u64) -> String {
     for (name, length) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
-        if seconds >= length && seconds % length == 0 {
+        if seconds >= length && seconds.is_multiple_of(length) {
             return format!("{}{name}", seconds / length);
         }
     }
@@ -56,7 +60,11 @@ pub fn date(unix: i64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
@@ -73,7 +81,11 @@ impl FromStr for ScopeArg {
         if text == "any" {
             return Ok(Self(Scope::Any));
         }
-        let bad = || format!("{text:?} is not a scope: any, service:ADDRESS, authority:ADDRESS or facilitator:ADDRESS");
+        let bad = || {
+            format!(
+                "{text:?} is not a scope: any, service:ADDRESS, authority:ADDRESS or facilitator:ADDRESS"
+            )
+        };
         let (kind, key) = text.split_once(':').ok_or_else(bad)?;
         let key = Address::from_str(key).map_err(|_| bad())?.to_bytes();
         match kind {
@@ -105,7 +117,11 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is not a recipient: write OWNER=BPS, and all BPS must add up to 10000");
+        let bad = || {
+            format!(
+                "{text:?} is not a recipient: write OWNER=BPS, and all BPS must add up to 10000"
+            )
+        };
         let (owner, bps) = text.split_once('=').ok_or_else(bad)?;
         Ok(Self(RecipientArg {
             owner: Address::from_str(owner).map_err(|_| bad())?.to_bytes(),
@@ -156,7 +172,11 @@ mod tests {
             assert_eq!(scope(kind, key), text);
         }
         assert!("service:x".parse::<ScopeArg>().is_err());
-        assert!("wallet:11111111111111111111111111111112".parse::<ScopeArg>().is_err());
+        assert!(
+            "wallet:11111111111111111111111111111112"
+                .parse::<ScopeArg>()
+                .is_err()
+        );
     }
 
     #[test]

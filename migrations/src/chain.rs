@@ -9,7 +9,7 @@ use std::{
 use sluice_sdk::{
     Address, PROGRAM_ID, SYSTEM_PROGRAM, program_error,
     token::{ASSOCIATED_TOKEN_PROGRAM, TOKEN_PROGRAM},
-    transaction::{self, BuildError, Budget, Version},
+    transaction::{self, Budget, BuildError, Version},
 };
 use solana_commitment_config::CommitmentConfig;
 use solana_instruction::{Instruction, error::InstructionError};
@@ -128,16 +128,18 @@ impl ChainError {
     /// What a person can do about it.
     pub fn mend(&self) -> String {
         match self {
-            Self::Unreachable { url, .. } => format!(
-                "check that {url} is a Solana RPC and is up, or name another with --url"
-            ),
+            Self::Unreachable { url, .. } => {
+                format!("check that {url} is a Solana RPC and is up, or name another with --url")
+            }
             Self::Rpc { .. } => "try again, or name another RPC with --url".to_owned(),
             Self::Refused(failure) | Self::Failed { failure, .. } => failure.mend(),
             Self::Expired { .. } => "run the command again".to_owned(),
-            Self::Unknown { signature, .. } => format!(
-                "do not repeat it before you know: solana confirm -v {signature}"
-            ),
-            Self::Build(_) => "report it: the command builds a transaction that cannot exist".to_owned(),
+            Self::Unknown { signature, .. } => {
+                format!("do not repeat it before you know: solana confirm -v {signature}")
+            }
+            Self::Build(_) => {
+                "report it: the command builds a transaction that cannot exist".to_owned()
+            }
         }
     }
 }
@@ -166,7 +168,10 @@ impl Failure {
         let named = self.logs.iter().find_map(|line| {
             let rest = line.strip_prefix("Program ")?;
             let (program, outcome) = rest.split_once(' ')?;
-            outcome.starts_with("failed").then(|| program.parse().ok()).flatten()
+            outcome
+                .starts_with("failed")
+                .then(|| program.parse().ok())
+                .flatten()
         });
         named.or(self.program)
     }
@@ -199,7 +204,9 @@ impl fmt::Display for Failure {
         let program = self.failing_program();
         let Some(code) = self.custom() else {
             return match &self.error {
-                TransactionError::AccountNotFound => f.write_str("the fee payer's account does not exist"),
+                TransactionError::AccountNotFound => {
+                    f.write_str("the fee payer's account does not exist")
+                }
                 error => error.fmt(f),
             };
         };
@@ -311,11 +318,17 @@ impl RpcChain {
         &self.rpc
     }
 
+    /// Where the RPC is, for people: without path, query and credentials, any of which may be a secret.
+    pub fn place(&self) -> String {
+        origin(&self.rpc.url())
+    }
+
     /// Turns a client's error into one that says whether anybody answered.
     pub fn error(&self, what: &'static str, error: &ClientError) -> ChainError {
         let unreachable = |cause: String| ChainError::Unreachable {
-            url: self.rpc.url(),
-            cause,
+            url: self.place(),
+            // The client quotes the URL where the server answered with an error.
+            cause: cause.replace(&self.rpc.url(), &self.place()),
         };
         match error.kind() {
             ErrorKind::RpcError(RpcError::RpcResponseError { data, message, .. }) => match data {
@@ -353,7 +366,9 @@ impl RpcChain {
         let written: Vec<Address> = keys
             .iter()
             .enumerate()
-            .filter(|(index, _)| message.is_maybe_writable_with_reserved_addresses(*index, NO_RESERVED))
+            .filter(|(index, _)| {
+                message.is_maybe_writable_with_reserved_addresses(*index, NO_RESERVED)
+            })
             .map(|(_, key)| *key)
             .collect();
         let signatures = usize::from(message.header().num_required_signatures);
@@ -393,7 +408,9 @@ impl RpcChain {
                 AccountEffect {
                     address: *address,
                     before: before.map(|account| account.lamports),
-                    after: after.map(|account| account.lamports).filter(|left| *left > 0),
+                    after: after
+                        .map(|account| account.lamports)
+                        .filter(|left| *left > 0),
                     bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
                 }
             })
@@ -459,7 +476,7 @@ impl RpcChain {
                             None => Ok(signature),
                             Some(error) => Err(ChainError::Failed {
                                 signature,
-                                failure: Box::new(failure(error.into(), transaction, Vec::new())),
+                                failure: Box::new(failure(error, transaction, Vec::new())),
                             }),
                         };
                     }
@@ -598,4 +615,29 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         inner = source;
     }
     inner.to_string()
+}
+
+fn origin(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_rpc_is_named_without_its_secrets() {
+        assert_eq!(
+            origin("https://me:pw@rpc.example.com:8899/v2/KEY?api-key=KEY"),
+            "https://rpc.example.com:8899"
+        );
+        assert_eq!(origin("http://localhost:8899"), "http://localhost:8899");
+        assert_eq!(
+            origin("https://rpc.example.com?KEY"),
+            "https://rpc.example.com"
+        );
+    }
 }

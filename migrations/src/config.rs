@@ -8,9 +8,7 @@ use sluice_sdk::{
     token::{self, TOKEN_PROGRAM},
 };
 
-use crate::{
-    Chain, Change, Drift, Error, Fields, Planner, Step, bps, key, somebody,
-};
+use crate::{Chain, Change, Drift, Error, Fields, Planner, Step, bps, key, somebody};
 
 const STEP: Step = Step::Config;
 const SUBJECT: &str = "the config's";
@@ -29,14 +27,17 @@ fn create<C: Chain + ?Sized>(
 ) -> Result<(), Error> {
     let file = &planner.file.config;
     let (data_address, _) = address::program_data();
-    let data = planner.chain.get_accounts(&[data_address])?.into_iter().next();
+    let data = planner
+        .chain
+        .get_accounts(&[data_address])?
+        .into_iter()
+        .next();
     let data = data.flatten().ok_or(Error::NotDeployed(PROGRAM_ID))?;
-    let authority = accounts::upgrade_authority(&data.owner, &data.data).map_err(|error| {
-        Error::Decode {
+    let authority =
+        accounts::upgrade_authority(&data.owner, &data.data).map_err(|error| Error::Decode {
             address: data_address,
             error,
-        }
-    })?;
+        })?;
     let Some(authority) = authority else {
         planner.plan.drift.push(Drift {
             step: STEP,
@@ -51,13 +52,13 @@ fn create<C: Chain + ?Sized>(
     };
     let guardian = file.guardian.unwrap_or_default();
     let mut fields = Fields::default();
-    fields.new("admin", file.admin);
-    fields.new("guardian", somebody(guardian));
-    fields.new("treasury", file.treasury);
-    fields.new("treasury_bps", bps(file.treasury_bps));
-    fields.new("max_facilitator_bps", bps(file.max_facilitator_bps));
-    fields.new("max_intent_ttl", format!("{} s", file.max_intent_ttl));
-    fields.new("genesis_hash", key(genesis_hash));
+    fields.fresh("admin", file.admin);
+    fields.fresh("guardian", somebody(guardian));
+    fields.fresh("treasury", file.treasury);
+    fields.fresh("treasury_bps", bps(file.treasury_bps));
+    fields.fresh("max_facilitator_bps", bps(file.max_facilitator_bps));
+    fields.fresh("max_intent_ttl", format!("{} s", file.max_intent_ttl));
+    fields.fresh("genesis_hash", key(genesis_hash));
     let args = ConfigArgs {
         admin: file.admin.to_bytes(),
         guardian: guardian.to_bytes(),
@@ -107,7 +108,9 @@ fn compare<C: Chain + ?Sized>(
     if fields.compare("treasury_bps", bps(coming), bps(file.treasury_bps)) {
         update.treasury_bps = Some(file.treasury_bps);
         if let Some(field) = fields.0.last_mut() {
-            field.after.push_str(" (announced now, in force 24 h later)");
+            field
+                .after
+                .push_str(" (announced now, in force 24 h later)");
         }
     } else if config.fees_effective_at != 0 {
         planner.plan.notes.push(format!(
@@ -121,11 +124,19 @@ fn compare<C: Chain + ?Sized>(
         update.max_facilitator_bps = Some(after);
     }
     let (before, after) = (config.max_intent_ttl, file.max_intent_ttl);
-    if fields.compare("max_intent_ttl", format!("{before} s"), format!("{after} s")) {
+    if fields.compare(
+        "max_intent_ttl",
+        format!("{before} s"),
+        format!("{after} s"),
+    ) {
         update.max_intent_ttl = Some(after);
     }
     let guardian = file.guardian.unwrap_or_default();
-    if fields.compare("guardian", somebody(key(config.guardian)), somebody(guardian)) {
+    if fields.compare(
+        "guardian",
+        somebody(key(config.guardian)),
+        somebody(guardian),
+    ) {
         update.guardian = Some(guardian.to_bytes());
     }
     if !fields.0.is_empty() {
@@ -159,11 +170,19 @@ fn treasury<C: Chain + ?Sized>(
             continue;
         };
         let account = address::token_account(&file.treasury, &mint, &TOKEN_PROGRAM);
-        fields.compare(&format!("treasury_token of {mint}"), key(accepted.treasury_token), account);
+        fields.compare(
+            &format!("treasury_token of {mint}"),
+            key(accepted.treasury_token),
+            account,
+        );
         instructions.push(token::create_account(&file.admin, &file.treasury, &mint));
         pairs.push((mint, account));
     }
-    instructions.push(instructions::set_treasury(&file.admin, &file.treasury, &pairs));
+    instructions.push(instructions::set_treasury(
+        &file.admin,
+        &file.treasury,
+        &pairs,
+    ));
     planner.plan.notes.push(
         "mints that are accepted but not in the file keep the old treasury's accounts: name them all"
             .to_owned(),

@@ -6,9 +6,7 @@ use sluice_sdk::{
     instructions::{self, FacilitatorArgs},
 };
 
-use crate::{
-    Chain, Change, Error, Fields, Planner, Step, bps, key, limit, list, tokens::Receiver,
-};
+use crate::{Chain, Change, Error, Fields, Planner, Step, bps, key, limit, list, tokens::Receiver};
 
 const STEP: Step = Step::Facilitators;
 
@@ -18,11 +16,11 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
         let mut fields = Fields::default();
         match planner.read::<Facilitator>(&address)? {
             None => {
-                fields.new("authority", one.authority);
-                fields.new("wallet", one.wallet);
-                fields.new("relayers", list(&one.relayers));
-                fields.new("min_fee_bps", bps(one.min_fee_bps));
-                fields.new("min_fee_fixed", limit(one.min_fee_fixed));
+                fields.fresh("authority", one.authority);
+                fields.fresh("wallet", one.wallet);
+                fields.fresh("relayers", list(&one.relayers));
+                fields.fresh("min_fee_bps", bps(one.min_fee_bps));
+                fields.fresh("min_fee_fixed", limit(one.min_fee_fixed));
                 let args = FacilitatorArgs {
                     wallet: one.wallet.to_bytes(),
                     min_fee_bps: one.min_fee_bps,
@@ -39,8 +37,11 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
                 });
             }
             Some(found) => {
-                let relayers: Vec<Address> =
-                    found.relayer_keys().iter().map(|bytes| key(*bytes)).collect();
+                let relayers: Vec<Address> = found
+                    .relayer_keys()
+                    .iter()
+                    .map(|bytes| key(*bytes))
+                    .collect();
                 fields.compare("authority", key(found.authority), one.authority);
                 fields.compare("wallet", key(found.wallet), one.wallet);
                 fields.compare("relayers", list(&relayers), list(&one.relayers));
@@ -50,7 +51,11 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
                     limit(found.min_fee_fixed),
                     limit(one.min_fee_fixed),
                 );
-                let state = if found.suspended == 0 { "in use" } else { "suspended by the admin" };
+                let state = if found.suspended == 0 {
+                    "in use"
+                } else {
+                    "suspended by the admin"
+                };
                 fields.compare("state", state, "in use");
                 let subject = format!("facilitator {:?}", one.name);
                 let mend = "this version cannot change a facilitator: correct the file, or register \

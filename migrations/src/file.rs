@@ -261,8 +261,16 @@ impl File {
             (&config.keypair, Some(config.admin)),
             (&config.upgrade_authority_keypair, None),
         ];
-        named.extend(self.facilitators.iter().map(|one| (&one.keypair, Some(one.authority))));
-        named.extend(self.services.iter().map(|one| (&one.keypair, Some(one.creator))));
+        named.extend(
+            self.facilitators
+                .iter()
+                .map(|one| (&one.keypair, Some(one.authority))),
+        );
+        named.extend(
+            self.services
+                .iter()
+                .map(|one| (&one.keypair, Some(one.creator))),
+        );
         for (path, expected) in named {
             let Some(path) = path else { continue };
             let path = self.folder.join(path);
@@ -291,17 +299,37 @@ impl File {
         let config = &self.config;
         let cap = |name: &str, value: u32, most: u32| {
             let problem = format!("{name} is {value}, over the cap in the program, {most}");
-            if value > most { Err(invalid("[config]", problem)) } else { Ok(()) }
+            if value > most {
+                Err(invalid("[config]", problem))
+            } else {
+                Ok(())
+            }
         };
-        cap("treasury_bps", config.treasury_bps.into(), MAX_TREASURY_BPS.into())?;
-        cap("max_facilitator_bps", config.max_facilitator_bps.into(), MAX_FACILITATOR_BPS.into())?;
+        cap(
+            "treasury_bps",
+            config.treasury_bps.into(),
+            MAX_TREASURY_BPS.into(),
+        )?;
+        cap(
+            "max_facilitator_bps",
+            config.max_facilitator_bps.into(),
+            MAX_FACILITATOR_BPS.into(),
+        )?;
         cap("max_intent_ttl", config.max_intent_ttl, MAX_INTENT_TTL_SECS)?;
         if config.max_intent_ttl == 0 {
-            return Err(invalid("[config]", "max_intent_ttl is 0: nothing could ever settle"));
+            return Err(invalid(
+                "[config]",
+                "max_intent_ttl is 0: nothing could ever settle",
+            ));
         }
         for (index, mint) in self.mints.iter().enumerate() {
             let subject = || format!("mint {}", mint.address);
-            if self.mints.iter().take(index).any(|one| one.address == mint.address) {
+            if self
+                .mints
+                .iter()
+                .take(index)
+                .any(|one| one.address == mint.address)
+            {
                 return Err(invalid(subject(), "it stands twice"));
             }
             if mint.min > mint.max {
@@ -316,7 +344,10 @@ impl File {
             }
             let count = one.relayers.len();
             if count == 0 || count > MAX_RELAYERS {
-                return Err(invalid(subject(), format!("{count} relayers; 1 to {MAX_RELAYERS} are allowed")));
+                return Err(invalid(
+                    subject(),
+                    format!("{count} relayers; 1 to {MAX_RELAYERS} are allowed"),
+                ));
             }
             let twice = |(at, key): (usize, &Address)| one.relayers[..at].contains(key);
             if one.relayers.iter().enumerate().any(twice) {
@@ -335,12 +366,16 @@ impl File {
             }
             let rows = &service.recipients;
             if rows.is_empty() || rows.len() > MAX_RECIPIENTS {
-                let problem = format!("{} recipients; 1 to {MAX_RECIPIENTS} are allowed", rows.len());
+                let problem = format!(
+                    "{} recipients; 1 to {MAX_RECIPIENTS} are allowed",
+                    rows.len()
+                );
                 return Err(invalid(subject(), problem));
             }
             let sum: u64 = rows.iter().map(|row| u64::from(row.bps)).sum();
             if sum != BPS || rows.iter().any(|row| row.bps == 0) {
-                let problem = format!("the recipients' bps add up to {sum} instead of {BPS}, or one is 0");
+                let problem =
+                    format!("the recipients' bps add up to {sum} instead of {BPS}, or one is 0");
                 return Err(invalid(subject(), problem));
             }
             self.facilitator_of(service)?;

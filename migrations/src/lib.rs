@@ -44,7 +44,12 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 4] = [Self::Config, Self::Mints, Self::Facilitators, Self::Services];
+    pub const ALL: [Self; 4] = [
+        Self::Config,
+        Self::Mints,
+        Self::Facilitators,
+        Self::Services,
+    ];
 
     /// Its number and name.
     pub fn name(self) -> &'static str {
@@ -180,7 +185,9 @@ pub enum Error {
     #[error("the Sluice program {0} is not deployed on this cluster")]
     NotDeployed(Address),
     /// Something the file relies on does not exist.
-    #[error("{what} {address} does not exist on this cluster, or is of a kind that is not accepted")]
+    #[error(
+        "{what} {address} does not exist on this cluster, or is of a kind that is not accepted"
+    )]
     Missing {
         /// What it should be.
         what: &'static str,
@@ -234,7 +241,9 @@ impl Error {
             ),
             Self::Decode { .. } => "upgrade this tool, or check the address".to_owned(),
             Self::NotDeployed(_) => "deploy the program first, or check --url".to_owned(),
-            Self::Missing { .. } => "check the address in the file and the cluster (--url)".to_owned(),
+            Self::Missing { .. } => {
+                "check the address in the file and the cluster (--url)".to_owned()
+            }
             Self::Drift(drift) => drift
                 .first()
                 .map(|one| one.mend.to_owned())
@@ -317,7 +326,12 @@ pub fn apply<C: Chain + ?Sized>(
     if !plan.drift.is_empty() {
         return Err(Error::Drift(plan.drift.clone()));
     }
-    let find = |key: &Address| signers.iter().find(|signer| signer.pubkey() == *key).copied();
+    let find = |key: &Address| {
+        signers
+            .iter()
+            .find(|signer| signer.pubkey() == *key)
+            .copied()
+    };
     for change in &plan.changes {
         if let Some(address) = change.signers().into_iter().find(|key| find(key).is_none()) {
             let purpose = change.description.clone();
@@ -361,7 +375,7 @@ struct Fields(Vec<Field>);
 
 impl Fields {
     /// A field of something new.
-    fn new(&mut self, name: &str, after: impl ToString) {
+    fn fresh(&mut self, name: &str, after: impl ToString) {
         self.0.push(Field {
             name: name.to_owned(),
             before: None,
@@ -409,12 +423,20 @@ fn key(bytes: [u8; 32]) -> Address {
 
 /// An address, or "nobody" for zero.
 fn somebody(address: Address) -> String {
-    if address == Address::default() { "nobody".to_owned() } else { address.to_string() }
+    if address == Address::default() {
+        "nobody".to_owned()
+    } else {
+        address.to_string()
+    }
 }
 
 /// Atomic units, or "unlimited".
 fn limit(units: u64) -> String {
-    if units == u64::MAX { "unlimited".to_owned() } else { format!("{units} units") }
+    if units == u64::MAX {
+        "unlimited".to_owned()
+    } else {
+        format!("{units} units")
+    }
 }
 
 fn bps(value: u16) -> String {

@@ -7,16 +7,18 @@ use sluice_sdk::{
     token::{self, TOKEN_PROGRAM},
 };
 
-use crate::{
-    Chain, Change, Error, Fields, Planner, Step, key, limit, tokens::Receiver,
-};
+use crate::{Chain, Change, Error, Fields, Planner, Step, key, limit, tokens::Receiver};
 
 const STEP: Step = Step::Mints;
 
 pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<(), Error> {
     let config = &planner.file.config;
     for mint in &planner.file.mints {
-        let account = planner.chain.get_accounts(&[mint.address])?.into_iter().next();
+        let account = planner
+            .chain
+            .get_accounts(&[mint.address])?
+            .into_iter()
+            .next();
         let decimals = account
             .flatten()
             .and_then(|found| token::decode_mint_decimals(&found.owner, &found.data))
@@ -35,16 +37,17 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
             }],
         )?;
 
-        let treasury_token = address::token_account(&config.treasury, &mint.address, &TOKEN_PROGRAM);
+        let treasury_token =
+            address::token_account(&config.treasury, &mint.address, &TOKEN_PROGRAM);
         let (address, _) = address::accepted_mint(&mint.address);
         let mut fields = Fields::default();
         let description = match planner.read::<AcceptedMint>(&address)? {
             None => {
-                fields.new("min", limit(mint.min));
-                fields.new("max", limit(mint.max));
-                fields.new("settle", mint.settle);
-                fields.new("decimals", decimals);
-                fields.new("treasury_token", treasury_token);
+                fields.fresh("min", limit(mint.min));
+                fields.fresh("max", limit(mint.max));
+                fields.fresh("settle", mint.settle);
+                fields.fresh("decimals", decimals);
+                fields.fresh("treasury_token", treasury_token);
                 format!("accept mint {}", mint.address)
             }
             Some(accepted) => {
@@ -53,7 +56,11 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
                 fields.compare("settle", accepted.settles(), mint.settle);
                 // A treasury that moves takes its accounts along, in a change of the first step.
                 if !planner.moves_treasury() {
-                    fields.compare("treasury_token", key(accepted.treasury_token), treasury_token);
+                    fields.compare(
+                        "treasury_token",
+                        key(accepted.treasury_token),
+                        treasury_token,
+                    );
                 }
                 format!("change how mint {} is accepted", mint.address)
             }
@@ -67,8 +74,7 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
             max_amount: mint.max,
             allowed_extensions: 0,
         };
-        let set_mint =
-            instructions::set_mint(&config.admin, &mint.address, &treasury_token, &args);
+        let set_mint = instructions::set_mint(&config.admin, &mint.address, &treasury_token, &args);
         planner.plan.changes.push(Change {
             step: STEP,
             description,

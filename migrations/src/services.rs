@@ -6,9 +6,7 @@ use sluice_sdk::{
     token::TOKEN_PROGRAM,
 };
 
-use crate::{
-    Chain, Change, Error, Fields, Planner, Step, bps, file, key, limit, tokens::Receiver,
-};
+use crate::{Chain, Change, Error, Fields, Planner, Step, bps, file, key, limit, tokens::Receiver};
 
 const STEP: Step = Step::Services;
 
@@ -33,13 +31,13 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
         let mut fields = Fields::default();
         match planner.read::<Service>(&address)? {
             None => {
-                fields.new("creator", one.creator);
-                fields.new("mint", one.mint);
-                fields.new("facilitator", facilitator);
-                fields.new("facilitator_bps", bps(one.facilitator_bps));
-                fields.new("facilitator_fixed", limit(one.facilitator_fixed));
-                fields.new("min_payment", limit(one.min_payment));
-                fields.new("recipients", recipients);
+                fields.fresh("creator", one.creator);
+                fields.fresh("mint", one.mint);
+                fields.fresh("facilitator", facilitator);
+                fields.fresh("facilitator_bps", bps(one.facilitator_bps));
+                fields.fresh("facilitator_fixed", limit(one.facilitator_fixed));
+                fields.fresh("min_payment", limit(one.min_payment));
+                fields.fresh("recipients", recipients);
                 planner.plan.changes.push(Change {
                     step: STEP,
                     description: format!("create service {}", one.id),
@@ -56,18 +54,33 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
                 });
             }
             Some(found) => {
-                let rows = found.shares().iter().map(|share| (key(share.owner), share.bps));
+                let rows = found
+                    .shares()
+                    .iter()
+                    .map(|share| (key(share.owner), share.bps));
                 fields.compare("mint", key(found.mint), one.mint);
                 fields.compare("facilitator", key(found.facilitator), facilitator);
-                fields.compare("facilitator_bps", bps(found.facilitator_bps), bps(one.facilitator_bps));
+                fields.compare(
+                    "facilitator_bps",
+                    bps(found.facilitator_bps),
+                    bps(one.facilitator_bps),
+                );
                 fields.compare(
                     "facilitator_fixed",
                     limit(found.facilitator_fixed),
                     limit(one.facilitator_fixed),
                 );
-                fields.compare("min_payment", limit(found.min_payment), limit(one.min_payment));
+                fields.compare(
+                    "min_payment",
+                    limit(found.min_payment),
+                    limit(one.min_payment),
+                );
                 fields.compare("recipients", written(rows), recipients);
-                let state = if found.status == SERVICE_ACTIVE { "active" } else { "closed" };
+                let state = if found.status == SERVICE_ACTIVE {
+                    "active"
+                } else {
+                    "closed"
+                };
                 fields.compare("state", state, "active");
                 let subject = format!("service {}", one.id);
                 let mend = "this version cannot change a service's terms: correct the file, or create \
@@ -100,6 +113,8 @@ fn args(one: &file::Service) -> ServiceArgs {
 }
 
 fn written(rows: impl Iterator<Item = (sluice_sdk::Address, u16)>) -> String {
-    let words: Vec<String> = rows.map(|(owner, share)| format!("{owner} {}", bps(share))).collect();
+    let words: Vec<String> = rows
+        .map(|(owner, share)| format!("{owner} {}", bps(share)))
+        .collect();
     words.join(", ")
 }

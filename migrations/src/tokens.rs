@@ -87,7 +87,11 @@ impl<C: Chain + ?Sized> Planner<'_, C> {
             });
         };
         match token::decode_account(&found.owner, &found.data) {
-            None => drift("kind", format!("an account of {}", found.owner), "a token account".to_owned()),
+            None => drift(
+                "kind",
+                format!("an account of {}", found.owner),
+                "a token account".to_owned(),
+            ),
             Some(token) if token.owner != receiver.owner => {
                 drift("owner", token.owner.to_string(), receiver.owner.to_string());
             }
@@ -100,10 +104,17 @@ impl<C: Chain + ?Sized> Planner<'_, C> {
 
     /// Whether a change that is planned already opens `account`.
     fn opens(&self, account: &Address) -> bool {
-        let mut planned = self.plan.changes.iter().flat_map(|change| &change.instructions);
+        let mut planned = self
+            .plan
+            .changes
+            .iter()
+            .flat_map(|change| &change.instructions);
         planned.any(|one| {
             one.program_id == token::ASSOCIATED_TOKEN_PROGRAM
-                && one.accounts.get(1).is_some_and(|meta| meta.pubkey == *account)
+                && one
+                    .accounts
+                    .get(1)
+                    .is_some_and(|meta| meta.pubkey == *account)
         })
     }
 }

@@ -136,7 +136,7 @@ pub(crate) struct Known {
 
 /// How far a look at ledger and chain came.
 pub(crate) enum Examined {
-    Known(Known),
+    Known(Box<Known>),
     Refused(Refusal),
     /// Good by the chain. The time is when the snapshot was asked for, unix milliseconds of this machine.
     Good(Box<Admission>, i64),
@@ -218,7 +218,7 @@ impl Engine {
         if let Some(terms) = payment.shown_terms
             && let Some(known) = self.known(payment, terms).await?
         {
-            return Ok(Examined::Known(known));
+            return Ok(Examined::Known(Box::new(known)));
         }
         let since = unix_millis();
         let snapshot = self.snapshot(payment).await?;
@@ -230,7 +230,7 @@ impl Engine {
             && payment.shown_terms.is_none()
             && let Some(known) = self.known(payment, service.terms_hash).await?
         {
-            return Ok(Examined::Known(known));
+            return Ok(Examined::Known(Box::new(known)));
         }
         let settler = Settler {
             relayer: self.key.address(),
@@ -289,7 +289,8 @@ impl Engine {
     /// Makes the caller the one that waits for a payment; `None` if somebody does already.
     pub(crate) fn wait_for(&self, digest: Digest) -> Option<Waiting<'_>> {
         let mut waiting = self.waiting.lock().ok()?;
-        waiting.insert(digest).then_some(Waiting {
+        // Built only by the winner: a loser's guard would free the winner's place when dropped.
+        waiting.insert(digest).then(|| Waiting {
             engine: self,
             digest,
         })

@@ -243,7 +243,31 @@ fn read<T: DeserializeOwned>(
     value: &Value,
     reason: Reason,
 ) -> Result<T, Rejection> {
-    T::deserialize(value).map_err(|error| Rejection::new(reason, format!("{what}: {error}")))
+    T::deserialize(value).map_err(|error| {
+        let problem = error.to_string();
+        let field = wrong_field::<T>(value, &problem)
+            .map(|field| format!(".{field}"))
+            .unwrap_or_default();
+        Rejection::new(reason, format!("{what}{field}: {problem}"))
+    })
+}
+
+/// The field whose type is wrong, which the parser does not tell: the one without which the error is another.
+fn wrong_field<T: DeserializeOwned>(value: &Value, problem: &str) -> Option<String> {
+    // No object of the protocol has more fields; a body of thousands is not worth the search.
+    const MOST: usize = 32;
+    let fields = value.as_object().filter(|fields| fields.len() <= MOST)?;
+    if problem.starts_with("missing field") {
+        return None;
+    }
+    let culprit = |name: &&String| {
+        let mut rest = fields.clone();
+        rest.remove(name.as_str());
+        T::deserialize(Value::Object(rest))
+            .err()
+            .is_none_or(|error| error.to_string() != problem)
+    };
+    fields.keys().find(culprit).cloned()
 }
 
 fn address(field: &str, text: &str, reason: Reason) -> Result<Address, Rejection> {

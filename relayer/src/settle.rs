@@ -48,7 +48,7 @@ impl Engine {
         let (admission, since) = match self.examine(payment).await? {
             Examined::Good(admission, since) => (admission, since),
             Examined::Refused(refusal) => return Ok(Outcome::Refused(refusal)),
-            Examined::Known(known) => return self.join(known).await,
+            Examined::Known(known) => return self.join(*known).await,
         };
         let digest = admission.digest;
         let payer = Some(admission.payer);

@@ -24,16 +24,24 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Create the config; signed by the program's upgrade authority, once
-    #[command(after_help = "Examples:\n  sluice config init --treasury TREASURY --treasury-bps 100\n  sluice config init --admin ADMIN --guardian GUARDIAN --treasury TREASURY --treasury-bps 50 \\\n      --max-facilitator-bps 1000 --max-intent-ttl 600 -k upgrade-authority.json --dry-run")]
+    #[command(
+        after_help = "Examples:\n  sluice config init --treasury TREASURY --treasury-bps 100\n  sluice config init --admin ADMIN --guardian GUARDIAN --treasury TREASURY \\\n      --treasury-bps 50 --max-facilitator-bps 1000 --max-intent-ttl 600 \\\n      -k upgrade-authority.json --dry-run"
+    )]
     Init(Init),
     /// Show the config, and whether it is of the cluster that is asked
-    #[command(after_help = "Examples:\n  sluice config show\n  sluice config show -u mainnet-beta --output json")]
+    #[command(
+        after_help = "Examples:\n  sluice config show\n  sluice config show -u mainnet-beta --output json"
+    )]
     Show,
     /// Change fees and limits; a new treasury share is in force 24 hours later
-    #[command(after_help = "Examples:\n  sluice config set-fees --treasury-bps 80\n  sluice config set-fees --max-facilitator-bps 500 --dry-run")]
+    #[command(
+        after_help = "Examples:\n  sluice config set-fees --treasury-bps 80\n  sluice config set-fees --max-facilitator-bps 500 --dry-run"
+    )]
     SetFees(SetFees),
     /// Change the treasury's wallet, with its token accounts of every accepted mint
-    #[command(after_help = "Examples:\n  sluice config set-treasury WALLET --dry-run\n  sluice config set-treasury WALLET")]
+    #[command(
+        after_help = "Examples:\n  sluice config set-treasury WALLET --dry-run\n  sluice config set-treasury WALLET"
+    )]
     SetTreasury(SetTreasury),
     /// Stop all pulls from payers; payouts and exits go on (admin or guardian)
     #[command(after_help = "Example:\n  sluice config pause -k guardian.json")]
@@ -109,7 +117,10 @@ fn init(context: &Context, args: &Init) -> Result<(), CliError> {
     let (address, _) = address::config();
     if let Some(config) = context.find::<accounts::Config>(&address)? {
         return Err(CliError::error(
-            format!("the config exists already; its admin is {}", key(config.admin)),
+            format!(
+                "the config exists already; its admin is {}",
+                key(config.admin)
+            ),
             "`sluice config show` shows it, `sluice config set-fees` changes it",
         ));
     }
@@ -117,7 +128,11 @@ fn init(context: &Context, args: &Init) -> Result<(), CliError> {
     let (data_address, _) = address::program_data();
     let Some(data) = context.account(&data_address)? else {
         return Err(CliError::error(
-            format!("the Sluice program {} is not deployed on {}", sluice_sdk::PROGRAM_ID, context.settings.url),
+            format!(
+                "the Sluice program {} is not deployed on {}",
+                sluice_sdk::PROGRAM_ID,
+                context.chain.place()
+            ),
             "deploy it first, or check --url",
         ));
     };
@@ -126,7 +141,10 @@ fn init(context: &Context, args: &Init) -> Result<(), CliError> {
         other => {
             let who = other.map_or_else(|| "nobody".to_owned(), |key| key.to_string());
             return Err(CliError::error(
-                format!("only the program's upgrade authority may create the config: {who}, and the signer is {}", signer.pubkey()),
+                format!(
+                    "only the program's upgrade authority may create the config: {who}, and the signer is {}",
+                    signer.pubkey()
+                ),
                 "sign with its key: --keypair FILE",
             ));
         }
@@ -189,10 +207,16 @@ fn show(context: &Context) -> Result<(), CliError> {
         pairs.row("treasury share", bps(config.treasury_bps));
         if config.fees_effective_at != 0 {
             let from = date(config.fees_effective_at);
-            pairs.row("", format!("{} from {from}", bps(config.pending_treasury_bps)));
+            pairs.row(
+                "",
+                format!("{} from {from}", bps(config.pending_treasury_bps)),
+            );
         }
         pairs.row("facilitator cap", bps(config.max_facilitator_bps));
-        pairs.row("intent life", format!("at most {}", duration(config.max_intent_ttl.into())));
+        pairs.row(
+            "intent life",
+            format!("at most {}", duration(config.max_intent_ttl.into())),
+        );
         let state = if config.paused == 0 {
             output.paint(Style::Green, "running")
         } else {
@@ -202,20 +226,33 @@ fn show(context: &Context) -> Result<(), CliError> {
         let verdict = if matches {
             "this cluster's".to_owned()
         } else {
-            output.paint(Style::Red, &format!("NOT this cluster's, which is {}", key(genesis)))
+            output.paint(
+                Style::Red,
+                &format!("NOT this cluster's, which is {}", key(genesis)),
+            )
         };
-        pairs.row("genesis hash", format!("{}\n{verdict}", key(config.genesis_hash)));
+        pairs.row(
+            "genesis hash",
+            format!("{}\n{verdict}", key(config.genesis_hash)),
+        );
         pairs.render("")
     })
 }
 
-fn admin(context: &Context, config: &accounts::Config) -> Result<solana_keypair::Keypair, CliError> {
+fn admin(
+    context: &Context,
+    config: &accounts::Config,
+) -> Result<solana_keypair::Keypair, CliError> {
     let signer = context.signer()?;
     if signer.pubkey() == key(config.admin) {
         return Ok(signer);
     }
     Err(CliError::error(
-        format!("only the admin may do this: {}, and the signer is {}", key(config.admin), signer.pubkey()),
+        format!(
+            "only the admin may do this: {}, and the signer is {}",
+            key(config.admin),
+            signer.pubkey()
+        ),
         "sign with the admin's key: --keypair FILE",
     ))
 }
@@ -232,9 +269,16 @@ fn set_fees(context: &Context, args: &SetFees) -> Result<(), CliError> {
     // What is the same already is left out: announcing it again would only start the 24 hours anew.
     let update = ConfigUpdate {
         treasury_bps: args.treasury_bps.filter(|new| *new != coming),
-        max_facilitator_bps: args.max_facilitator_bps.filter(|new| *new != config.max_facilitator_bps),
-        max_intent_ttl: args.max_intent_ttl.filter(|new| *new != config.max_intent_ttl),
-        guardian: args.guardian.map(|new| new.to_bytes()).filter(|new| *new != config.guardian),
+        max_facilitator_bps: args
+            .max_facilitator_bps
+            .filter(|new| *new != config.max_facilitator_bps),
+        max_intent_ttl: args
+            .max_intent_ttl
+            .filter(|new| *new != config.max_intent_ttl),
+        guardian: args
+            .guardian
+            .map(|new| new.to_bytes())
+            .filter(|new| *new != config.guardian),
     };
     let (address, _) = address::config();
     if update == ConfigUpdate::default() {
@@ -246,13 +290,21 @@ fn set_fees(context: &Context, args: &SetFees) -> Result<(), CliError> {
     );
     if let Some(new) = update.treasury_bps {
         let before = format!("{}{when}", bps(coming));
-        proposal = proposal.change("treasury share", before, format!("{} (24 h after this lands)", bps(new)));
+        proposal = proposal.change(
+            "treasury share",
+            before,
+            format!("{} (24 h after this lands)", bps(new)),
+        );
     }
     if let Some(new) = update.max_facilitator_bps {
         proposal = proposal.change("facilitator cap", bps(config.max_facilitator_bps), bps(new));
     }
     if let Some(new) = update.max_intent_ttl {
-        proposal = proposal.change("intent life", duration(config.max_intent_ttl.into()), duration(new.into()));
+        proposal = proposal.change(
+            "intent life",
+            duration(config.max_intent_ttl.into()),
+            duration(new.into()),
+        );
     }
     if let Some(new) = update.guardian {
         proposal = proposal.change("guardian", somebody(config.guardian), somebody(new));
@@ -269,16 +321,27 @@ fn set_treasury(context: &Context, args: &SetTreasury) -> Result<(), CliError> {
     }
     let mut all = Vec::new();
     let mut pairs = Vec::new();
-    let mut proposal = Proposal::new("Change the treasury", Vec::new())
-        .change("treasury", key(config.treasury), args.wallet);
+    let mut proposal = Proposal::new("Change the treasury", Vec::new()).change(
+        "treasury",
+        key(config.treasury),
+        args.wallet,
+    );
     for (_, accepted) in context.list::<AcceptedMint>()? {
         let mint = key(accepted.mint);
         let account = address::token_account(&args.wallet, &mint, &TOKEN_PROGRAM);
-        proposal = proposal.change(&format!("account of {mint}"), key(accepted.treasury_token), account);
+        proposal = proposal.change(
+            &format!("account of {mint}"),
+            key(accepted.treasury_token),
+            account,
+        );
         all.push(token::create_account(&signer.pubkey(), &args.wallet, &mint));
         pairs.push((mint, account));
     }
-    all.push(instructions::set_treasury(&signer.pubkey(), &args.wallet, &pairs));
+    all.push(instructions::set_treasury(
+        &signer.pubkey(),
+        &args.wallet,
+        &pairs,
+    ));
     proposal.instructions = all;
     context.run(proposal, Some(address), &[&signer])
 }
@@ -291,8 +354,15 @@ fn set_paused(context: &Context, paused: bool) -> Result<(), CliError> {
         return context.unchanged(&format!("settlement is {} already", word(paused)), address);
     }
     let signer = context.signer()?;
-    let title = if paused { "Stop all pulls from payers" } else { "Let pulls from payers go on" };
-    let proposal = Proposal::new(title, vec![instructions::set_paused(&signer.pubkey(), paused)])
-        .change("state", word(!paused), word(paused));
+    let title = if paused {
+        "Stop all pulls from payers"
+    } else {
+        "Let pulls from payers go on"
+    };
+    let proposal = Proposal::new(
+        title,
+        vec![instructions::set_paused(&signer.pubkey(), paused)],
+    )
+    .change("state", word(!paused), word(paused));
     context.run(proposal, Some(address), &[&signer])
 }

@@ -25,10 +25,14 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Register a facilitator; the signer becomes its authority
-    #[command(after_help = "Examples:\n  sluice facilitator register --wallet WALLET --relayer KEY --min-fee-bps 50\n  sluice facilitator register --wallet WALLET --relayer KEY1 --relayer KEY2 --min-fee-fixed 100u -k authority.json\n\nA relayer key lives on a server and pays for transactions; the authority must not. They are never the same.")]
+    #[command(
+        after_help = "Examples:\n  sluice facilitator register --wallet WALLET --relayer KEY --min-fee-bps 50\n  sluice facilitator register --wallet WALLET --relayer KEY1 --relayer KEY2 \\\n      --min-fee-fixed 100u -k authority.json\n\nA relayer key lives on a server and pays for transactions; the authority must not. They are never the same."
+    )]
     Register(Register),
     /// Show a facilitator, with its relayers' balances
-    #[command(after_help = "Examples:\n  sluice facilitator show\n      the signer's\n  sluice facilitator show ADDRESS\n      the address of the account, or of its creator")]
+    #[command(
+        after_help = "Examples:\n  sluice facilitator show\n      the signer's\n  sluice facilitator show ADDRESS\n      the address of the account, or of its creator"
+    )]
     Show(Show),
 }
 
@@ -39,7 +43,12 @@ pub struct Register {
     #[arg(long, value_name = "ADDRESS")]
     wallet: Address,
     /// A key that pays for and signs settlements; 1 to 8 of them
-    #[arg(long = "relayer", value_name = "ADDRESS", required = true, num_args = 1)]
+    #[arg(
+        long = "relayer",
+        value_name = "ADDRESS",
+        required = true,
+        num_args = 1
+    )]
     relayers: Vec<Address>,
     /// Least proportional share that a service must grant
     #[arg(long, value_name = "BPS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=5000))]
@@ -126,7 +135,10 @@ fn show(context: &Context, args: &Show) -> Result<(), CliError> {
     let address = if is_account { asked } else { derived };
     let one = context.find::<Facilitator>(&address)?.ok_or_else(|| {
         CliError::error(
-            format!("{asked} is no facilitator and has registered none on {}", context.settings.url),
+            format!(
+                "{asked} is no facilitator and has registered none on {}",
+                context.chain.place()
+            ),
             "register one with `sluice facilitator register`",
         )
     })?;
@@ -158,7 +170,10 @@ fn show(context: &Context, args: &Show) -> Result<(), CliError> {
         pairs.row("authority", key(one.authority));
         pairs.row("wallet", key(one.wallet));
         pairs.row("least share", bps(one.min_fee_bps));
-        pairs.row("least fixed fee", format!("{}u a payment", one.min_fee_fixed));
+        pairs.row(
+            "least fixed fee",
+            format!("{}u a payment", one.min_fee_fixed),
+        );
         for (index, (relayer, lamports)) in relayers.iter().zip(&balances).enumerate() {
             let name = if index == 0 { "relayers" } else { "" };
             pairs.row(name, format!("{relayer}, {}", sol(*lamports)));

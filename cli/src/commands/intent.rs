@@ -15,7 +15,9 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// What became of a payment, as its relayer knows it
-    #[command(after_help = "Example:\n  sluice intent status DIGEST --relayer http://localhost:8402")]
+    #[command(
+        after_help = "Example:\n  sluice intent status DIGEST --relayer http://localhost:8402"
+    )]
     Status(Status),
 }
 
@@ -25,7 +27,12 @@ pub struct Status {
     /// Hex of the payment's digest, from its receipt
     digest: String,
     /// The relayer that it was paid through
-    #[arg(long, value_name = "URL", env = "SLUICE_RELAYER")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SLUICE_RELAYER",
+        hide_env_values = true
+    )]
     relayer: String,
 }
 
@@ -40,7 +47,8 @@ impl Command {
                 "give the 64 hex digits that the receipt shows",
             ));
         }
-        let facilitator = Facilitator::new(&args.relayer).map_err(|e| facilitator_error(&args.relayer, &e))?;
+        let facilitator =
+            Facilitator::new(&args.relayer).map_err(|e| facilitator_error(&args.relayer, &e))?;
         let value = runtime()?
             .block_on(facilitator.intent(&digest))
             .map_err(|error| facilitator_error(&args.relayer, &error))?;
@@ -57,7 +65,11 @@ fn flatten(pairs: &mut Pairs, name: &str, value: &Value) {
     match value {
         Value::Object(fields) => {
             for (field, value) in fields {
-                let path = if name.is_empty() { field.clone() } else { format!("{name}.{field}") };
+                let path = if name.is_empty() {
+                    field.clone()
+                } else {
+                    format!("{name}.{field}")
+                };
                 flatten(pairs, &path, value);
             }
         }
@@ -78,5 +90,7 @@ fn flatten(pairs: &mut Pairs, name: &str, value: &Value) {
 }
 
 fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }

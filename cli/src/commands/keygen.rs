@@ -30,10 +30,14 @@ impl Keygen {
                 format!("{path} exists, and a key that is overwritten is lost"),
                 "give another -o, or remove it yourself",
             ),
-            std::io::ErrorKind::NotFound => {
-                CliError::error(format!("the folder of {path} does not exist"), "make it first")
-            }
-            _ => CliError::error(format!("{path}: {error}"), "give a place that can be written to"),
+            std::io::ErrorKind::NotFound => CliError::error(
+                format!("the folder of {path} does not exist"),
+                "make it first",
+            ),
+            _ => CliError::error(
+                format!("{path}: {error}"),
+                "give a place that can be written to",
+            ),
         };
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
@@ -46,8 +50,9 @@ impl Keygen {
         file.write_all(text.as_bytes()).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         let address = keypair.pubkey();
-        output.result(&json!({"address": address.to_string(), "file": path}), |_| {
-            format!("{address}\nwritten to {path}: whoever has this file has the key")
-        })
+        output.result(
+            &json!({"address": address.to_string(), "file": path}),
+            |_| format!("{address}\nwritten to {path}: whoever has this file has the key"),
+        )
     }
 }

@@ -18,10 +18,14 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show what is missing between the file and the chain, as a diff; changes nothing
-    #[command(after_help = "Examples:\n  sluice migrate plan --file sluice.toml\n  sluice migrate plan --file sluice.toml --output json -u devnet\n\nThe steps are 001_config, 002_mints, 003_facilitators, 004_services. migrations/example.toml shows every key.")]
+    #[command(
+        after_help = "Examples:\n  sluice migrate plan --file sluice.toml\n  sluice migrate plan --file sluice.toml --output json -u devnet\n\nThe steps are 001_config, 002_mints, 003_facilitators, 004_services. migrations/example.toml shows every key."
+    )]
     Plan(FileArg),
     /// Send what plan shows, and plan once more to prove that nothing is left
-    #[command(after_help = "Examples:\n  sluice migrate apply --file sluice.toml\n  sluice migrate apply --file sluice.toml --yes\n      a second time, it does nothing\n\nSigners are the files that the TOML names, and --keypair.")]
+    #[command(
+        after_help = "Examples:\n  sluice migrate apply --file sluice.toml\n  sluice migrate apply --file sluice.toml --yes\n      a second time, it does nothing\n\nSigners are the files that the TOML names, and --keypair."
+    )]
     Apply(FileArg),
 }
 
@@ -58,10 +62,14 @@ fn apply(context: &Context, args: &FileArg) -> Result<(), CliError> {
             to_text(&plan, &|style, text| output.paint(style, text))
         });
     }
-    if !output.is_json() || !context.yes {
+    if !output.is_json() || (!context.yes && context.can_ask()) {
         output.note(to_text(&plan, &|style, text| output.paint_err(style, text)).trim_end());
     }
-    let mut signers = if plan.changes.is_empty() { Vec::new() } else { file.load_signers()? };
+    let mut signers = if plan.changes.is_empty() {
+        Vec::new()
+    } else {
+        file.load_signers()?
+    };
     // --keypair stands in for what the file does not name. That it is missing only matters if it is needed.
     let have = |signers: &[Keypair], key| signers.iter().any(|one| one.pubkey() == key);
     if plan.signers().into_iter().any(|key| !have(&signers, key)) {
@@ -73,8 +81,9 @@ fn apply(context: &Context, args: &FileArg) -> Result<(), CliError> {
     let refs: Vec<&dyn Signer> = signers.iter().map(|key| key as &dyn Signer).collect();
     let applied = migrations::apply(&context.chain, &file, &plan, &refs, |one| {
         if !output.is_json() {
-            let mark = output.paint_err(Style::Green, "done");
-            output.note(&format!("{mark} {} {} {}", one.change.step, one.change.description, one.signature));
+            let mark = output.paint(Style::Green, "done");
+            let what = format!("{mark} {} {}", one.change.step, one.change.description);
+            output.line(&format!("{what}\n     {}", one.signature));
         }
     })?;
     let rows: Vec<Value> = applied
@@ -89,13 +98,19 @@ fn apply(context: &Context, args: &FileArg) -> Result<(), CliError> {
         if applied.is_empty() {
             "nothing to do: the chain is as the file says".to_owned()
         } else {
-            format!("{} applied; planned again: the chain is as the file says", count(applied.len()))
+            format!(
+                "{} applied; planned again: the chain is as the file says",
+                count(applied.len())
+            )
         }
     })
 }
 
 fn count(changes: usize) -> String {
-    format!("{changes} transaction{}", if changes == 1 { "" } else { "s" })
+    format!(
+        "{changes} transaction{}",
+        if changes == 1 { "" } else { "s" }
+    )
 }
 
 fn change_json(change: &Change) -> Value {
@@ -144,26 +159,47 @@ fn to_text(plan: &Plan, paint: &dyn Fn(Style, &str) -> String) -> String {
         let changes: Vec<&Change> = plan.changes.iter().filter(|one| one.step == step).collect();
         let drift: Vec<_> = plan.drift.iter().filter(|one| one.step == step).collect();
         if changes.is_empty() && drift.is_empty() {
-            line(&format!("{}  {}", paint(Style::Bold, step.name()), paint(Style::Dim, "nothing to do")));
+            line(&format!(
+                "{}  {}",
+                paint(Style::Bold, step.name()),
+                paint(Style::Dim, "nothing to do")
+            ));
             continue;
         }
         line(&paint(Style::Bold, step.name()));
         for one in drift {
-            line(&paint(Style::Red, &format!("  ! {} {}", one.subject, one.field)));
+            line(&paint(
+                Style::Red,
+                &format!("  ! {} {}", one.subject, one.field),
+            ));
             line(&format!("      chain  {}", one.chain));
             line(&format!("      file   {}", one.file));
             line(&format!("      mend   {}", one.mend));
         }
         for change in changes {
             line(&format!("  {}", change.description));
-            let width = change.fields.iter().map(|field| field.name.len()).max().unwrap_or(0);
+            let width = change
+                .fields
+                .iter()
+                .map(|field| field.name.len())
+                .max()
+                .unwrap_or(0);
             for field in &change.fields {
                 match &field.before {
                     Some(before) => {
-                        line(&paint(Style::Red, &format!("    - {:width$}  {before}", field.name)));
-                        line(&paint(Style::Green, &format!("    + {:width$}  {}", field.name, field.after)));
+                        line(&paint(
+                            Style::Red,
+                            &format!("    - {:width$}  {before}", field.name),
+                        ));
+                        line(&paint(
+                            Style::Green,
+                            &format!("    + {:width$}  {}", field.name, field.after),
+                        ));
                     }
-                    None => line(&paint(Style::Green, &format!("    + {:width$}  {}", field.name, field.after))),
+                    None => line(&paint(
+                        Style::Green,
+                        &format!("    + {:width$}  {}", field.name, field.after),
+                    )),
                 }
             }
             let signers: Vec<String> = change.signers().iter().map(ToString::to_string).collect();
@@ -186,4 +222,3 @@ fn to_text(plan: &Plan, paint: &dyn Fn(Style, &str) -> String) -> String {
     }
     text
 }
-

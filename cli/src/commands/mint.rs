@@ -24,7 +24,9 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Accept a mint, or change how it is accepted (admin)
-    #[command(after_help = "Examples:\n  sluice mint set 4zMMC9srt5Ri5X14GAgXhHii3GnPAEERYPZgZJDncDU --min 100u --max 1000\n  sluice mint set MINT --settle off\n      stops pulls from payers in this mint; payouts go on")]
+    #[command(
+        after_help = "Examples:\n  sluice mint set 4zMMC9srt5Ri5X14GAgXhHii3GnPAEERYPZgZJDncDU --min 100u --max 1000\n  sluice mint set MINT --settle off\n      stops pulls from payers in this mint; payouts go on"
+    )]
     Set(Set),
     /// List the accepted mints
     #[command(after_help = "Examples:\n  sluice mint list\n  sluice mint list --output json")]
@@ -97,7 +99,12 @@ fn set(context: &Context, args: &Set) -> Result<(), CliError> {
     if context.account(&treasury_token)?.is_none() {
         all.push(token::create_account(&admin, &treasury, &args.mint));
     }
-    all.push(instructions::set_mint(&admin, &args.mint, &treasury_token, &wire));
+    all.push(instructions::set_mint(
+        &admin,
+        &args.mint,
+        &treasury_token,
+        &wire,
+    ));
     let word = |on: bool| if on { "on" } else { "off" };
     let proposal = match found {
         None => Proposal::new(format!("Accept mint {}", args.mint), all)
@@ -107,7 +114,11 @@ fn set(context: &Context, args: &Set) -> Result<(), CliError> {
             .field("treasury account", treasury_token),
         Some(one) => Proposal::new(format!("Change how mint {} is accepted", args.mint), all)
             .change("least payment", unit.limit(one.min_amount), unit.limit(min))
-            .change("most a payment", unit.limit(one.max_amount), unit.limit(max))
+            .change(
+                "most a payment",
+                unit.limit(one.max_amount),
+                unit.limit(max),
+            )
             .change("payments", word(one.settles()), word(settle))
             .change("treasury account", key(one.treasury_token), treasury_token),
     };
@@ -152,6 +163,16 @@ fn list(context: &Context) -> Result<(), CliError> {
                 ]
             })
             .collect();
-        columns(&["MINT", "DECIMALS", "LEAST", "MOST", "PAYMENTS", "TREASURY ACCOUNT"], &rows)
+        columns(
+            &[
+                "MINT",
+                "DECIMALS",
+                "LEAST",
+                "MOST",
+                "PAYMENTS",
+                "TREASURY ACCOUNT",
+            ],
+            &rows,
+        )
     })
 }

@@ -19,5 +19,9 @@ fn key(bytes: [u8; 32]) -> Address {
 
 /// A key of an account as text; "nobody" for zero.
 fn somebody(bytes: [u8; 32]) -> String {
-    if bytes == [0; 32] { "nobody".to_owned() } else { key(bytes).to_string() }
+    if bytes == [0; 32] {
+        "nobody".to_owned()
+    } else {
+        key(bytes).to_string()
+    }
 }

@@ -29,19 +29,27 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Open the payer's nonce account, and with --session and --approve everything an agent needs
-    #[command(after_help = "Examples:\n  sluice payer open\n  sluice payer open --approve 5 --session AGENT --max 0.10 --per-period 1 --period 1d --expires-in 30d\n      one transaction: opens the account, lets the key AGENT spend within these limits, approves 5 tokens\n  sluice payer open --session AGENT --max 0.01 --total 2 --scope service:SERVICE --approve 2 \\\n      --fee-payer sponsor.json\n  sluice payer open --approve 1 --own-key --max 0.05\n      the wallet itself signs payments")]
+    #[command(
+        after_help = "Examples:\n  sluice payer open\n  sluice payer open --approve 5 --session AGENT --max 0.10 \\\n      --per-period 1 --period 1d --expires-in 30d\n      one transaction: opens the account, lets AGENT spend within these limits,\n      approves 5 tokens\n  sluice payer open --session AGENT --max 0.01 --total 2 --approve 2 \\\n      --scope service:SERVICE --fee-payer sponsor.json\n  sluice payer open --approve 1 --own-key --max 0.05\n      the wallet itself signs payments"
+    )]
     Open(Open),
     /// Set the budget: what may be pulled from the wallet in all, from now on
-    #[command(after_help = "Examples:\n  sluice payer approve 5\n  sluice payer approve 2500000u --dry-run\n\nAn approval replaces the one before it, it does not add to it, and a token account has room for one only.")]
+    #[command(
+        after_help = "Examples:\n  sluice payer approve 5\n  sluice payer approve 2500000u --dry-run\n\nAn approval replaces the one before it, it does not add to it, and a token account has room for one only."
+    )]
     Approve(Approve),
     /// Take the budget back: nothing can be pulled any more
     #[command(after_help = "Example:\n  sluice payer revoke")]
     Revoke(Revoke),
     /// Set the key and the limits of a lane, or close it
-    #[command(after_help = "Examples:\n  sluice payer lane --session AGENT --max 0.10 --per-period 1 --period 1d --expires-in 30d\n  sluice payer lane --session AGENT --max 0.05 --scope facilitator:FACILITATOR\n  sluice payer lane --close\n      no session key can pay any more\n  sluice payer lane --lane 0 --close\n\nAll limits are set anew. What the same key has spent counts on; another key starts at nothing.")]
+    #[command(
+        after_help = "Examples:\n  sluice payer lane --session AGENT --max 0.10 --per-period 1 --period 1d\n  sluice payer lane --session AGENT --max 0.05 --scope facilitator:FACILITATOR\n  sluice payer lane --close\n      no session key can pay any more\n  sluice payer lane --lane 0 --close\n\nAll limits are set anew. What the same key has spent counts on; another key starts at nothing."
+    )]
     Lane(LaneCommand),
     /// Show a payer's budget, lanes and what they may still spend
-    #[command(after_help = "Examples:\n  sluice payer show\n  sluice payer show --payer PAYER --output json")]
+    #[command(
+        after_help = "Examples:\n  sluice payer show\n  sluice payer show --payer PAYER --output json"
+    )]
     Show(Show),
 }
 
@@ -68,7 +76,12 @@ pub struct Limits {
     #[arg(long, value_name = "AMOUNT", default_value = "unlimited")]
     max: Amount,
     /// Most a period, or unlimited
-    #[arg(long, value_name = "AMOUNT", requires = "period", default_value = "unlimited")]
+    #[arg(
+        long,
+        value_name = "AMOUNT",
+        requires = "period",
+        default_value = "unlimited"
+    )]
     per_period: Amount,
     /// Length of a period: 90s, 15m, 12h, 1d, 4w
     #[arg(long, value_name = "DURATION")]
@@ -223,7 +236,10 @@ impl Wallet {
             None => "nothing".to_owned(),
             Some((delegate, amount)) if delegate == self.nonce_account => self.unit().both(amount),
             Some((delegate, amount)) => {
-                format!("{} to ANOTHER delegate, {delegate}", self.unit().both(amount))
+                format!(
+                    "{} to ANOTHER delegate, {delegate}",
+                    self.unit().both(amount)
+                )
             }
         }
     }
@@ -263,7 +279,11 @@ impl Keys {
     fn load(context: &Context, fee_payer: &FeePayer) -> Result<Self, CliError> {
         Ok(Self {
             wallet: context.signer()?,
-            sponsor: fee_payer.fee_payer.as_deref().map(load_keypair_path).transpose()?,
+            sponsor: fee_payer
+                .fee_payer
+                .as_deref()
+                .map(load_keypair_path)
+                .transpose()?,
         })
     }
 
@@ -276,7 +296,12 @@ impl Keys {
     }
 }
 
-fn terms(context: &Context, unit: &Unit, limits: &Limits, lane_key: Address) -> Result<LaneTerms, CliError> {
+fn terms(
+    context: &Context,
+    unit: &Unit,
+    limits: &Limits,
+    lane_key: Address,
+) -> Result<LaneTerms, CliError> {
     let expires_at = match limits.expires_in {
         None => i64::MAX,
         Some(Seconds(seconds)) => {
@@ -302,14 +327,31 @@ fn chain_time(context: &Context) -> Result<i64, CliError> {
     let account = accounts.into_iter().flatten().next();
     // slot u64, epoch start i64, epoch u64, leader schedule epoch u64, unix timestamp i64
     account
-        .and_then(|account| account.data.get(32..40)?.try_into().ok().map(i64::from_le_bytes))
+        .and_then(|account| {
+            account
+                .data
+                .get(32..40)?
+                .try_into()
+                .ok()
+                .map(i64::from_le_bytes)
+        })
         .ok_or_else(|| CliError::error("the chain's clock cannot be read", "try another --url"))
 }
 
-fn describe(mut proposal: Proposal, unit: &Unit, number: u8, old: Option<&Lane>, new: &LaneTerms) -> Proposal {
+fn describe(
+    mut proposal: Proposal,
+    unit: &Unit,
+    number: u8,
+    old: Option<&Lane>,
+    new: &LaneTerms,
+) -> Proposal {
     let (kind, scope_key) = new.scope.to_parts();
     let period = |limit: u64, secs: u64| {
-        if secs == 0 { "no limit".to_owned() } else { format!("{} each {}", unit.limit(limit), duration(secs)) }
+        if secs == 0 {
+            "no limit".to_owned()
+        } else {
+            format!("{} each {}", unit.limit(limit), duration(secs))
+        }
     };
     let after = [
         ("key", key(new.key).to_string()),
@@ -343,12 +385,15 @@ fn describe(mut proposal: Proposal, unit: &Unit, number: u8, old: Option<&Lane>,
     }
     let unbounded = new.max_per_payment == UNLIMITED && new.total_limit == UNLIMITED;
     if number == 1 && unbounded && (new.period_secs == 0 || new.period_limit == UNLIMITED) {
-        proposal
-            .warnings
-            .push("this key has no limit but the approved budget: see --max, --per-period, --total".to_owned());
+        proposal.warnings.push(
+            "this key has no limit but the approved budget: see --max, --per-period, --total"
+                .to_owned(),
+        );
     }
     if number == 1 && new.expires_at == i64::MAX {
-        proposal.warnings.push("this key never expires: see --expires-in".to_owned());
+        proposal
+            .warnings
+            .push("this key never expires: see --expires-in".to_owned());
     }
     proposal
 }
@@ -371,25 +416,38 @@ fn open(context: &Context, args: &Open) -> Result<(), CliError> {
         if wallet.source_state.is_none() {
             all.push(token::create_account(&keys.rent_payer(), &payer, &mint));
         }
-        all.push(instructions::open_nonce(&keys.rent_payer(), &payer, &mint, &wallet.source));
+        all.push(instructions::open_nonce(
+            &keys.rent_payer(),
+            &payer,
+            &mint,
+            &wallet.source,
+        ));
         proposal = proposal
             .field("payer", payer)
             .field("mint", format!("{mint} ({})", unit.symbol))
             .field("nonce account", wallet.nonce_account)
             .field("pays from", wallet.source);
     }
-    let lane_key = if args.own_key { Some((0, payer)) } else { args.session.map(|session| (1, session)) };
+    let lane_key = if args.own_key {
+        Some((0, payer))
+    } else {
+        args.session.map(|session| (1, session))
+    };
     if let Some((number, lane_key)) = lane_key {
         let terms = terms(context, unit, &args.limits, lane_key)?;
         all.push(instructions::set_lane(&payer, &mint, number, &terms));
-        let old = found.as_ref().and_then(|account| account.lanes.get(usize::from(number)));
+        let old = found
+            .as_ref()
+            .and_then(|account| account.lanes.get(usize::from(number)));
         proposal = describe(proposal, unit, number, old, &terms);
     }
     if let Some(amount) = args.approve {
         let amount = amount.units(unit.decimals)?;
         all.push(token::approve(&payer, &mint, amount, unit.decimals)?);
         proposal = proposal.change("budget", wallet.approved(), unit.both(amount));
-        proposal.warnings.extend(wallet.may_replace(context, args.replace_delegate)?);
+        proposal
+            .warnings
+            .extend(wallet.may_replace(context, args.replace_delegate)?);
     }
     if all.is_empty() {
         return context.unchanged("the account for payments is open", wallet.nonce_account);
@@ -417,16 +475,22 @@ fn approve(context: &Context, args: &Approve) -> Result<(), CliError> {
         wallet.approved(),
         unit.both(amount),
     );
-    proposal.warnings.extend(wallet.may_replace(context, args.replace_delegate)?);
-    if context.find::<NonceAccount>(&wallet.nonce_account)?.is_none() {
+    proposal
+        .warnings
+        .extend(wallet.may_replace(context, args.replace_delegate)?);
+    if context
+        .find::<NonceAccount>(&wallet.nonce_account)?
+        .is_none()
+    {
         proposal
             .warnings
             .push("the account for payments is not open yet: `sluice payer open`".to_owned());
     }
     if amount > source.amount {
-        proposal
-            .warnings
-            .push(format!("more than the wallet holds, {}", unit.both(source.amount)));
+        proposal.warnings.push(format!(
+            "more than the wallet holds, {}",
+            unit.both(source.amount)
+        ));
     }
     if proposal.fields.is_empty() {
         return context.unchanged("this is the budget", wallet.source);
@@ -444,13 +508,20 @@ fn revoke(context: &Context, args: &Revoke) -> Result<(), CliError> {
         return context.unchanged("nothing is approved", wallet.source);
     }
     let revoke = token::revoke(&wallet.payer, &wallet.mint.address)?;
-    let proposal = Proposal::new("Take the budget back", vec![revoke]).change("budget", wallet.approved(), "nothing");
+    let proposal = Proposal::new("Take the budget back", vec![revoke]).change(
+        "budget",
+        wallet.approved(),
+        "nothing",
+    );
     context.run(proposal, Some(wallet.source), &keys.signers())
 }
 
 fn no_tokens(wallet: &Wallet) -> CliError {
     CliError::error(
-        format!("{} has no token account of {}", wallet.payer, wallet.mint.address),
+        format!(
+            "{} has no token account of {}",
+            wallet.payer, wallet.mint.address
+        ),
         "send it tokens, or open the account with `sluice payer open`",
     )
 }
@@ -482,23 +553,34 @@ fn lane(context: &Context, args: &LaneCommand) -> Result<(), CliError> {
         };
         let before = old.map_or_else(String::new, |lane| key(lane.key).to_string());
         let set = instructions::set_lane(&payer, &mint, number, &closed);
-        let proposal = Proposal::new(format!("Close lane {number}"), vec![set]).change("key", before, "nobody");
+        let proposal = Proposal::new(format!("Close lane {number}"), vec![set])
+            .change("key", before, "nobody");
         return context.run(proposal, Some(wallet.nonce_account), &keys.signers());
     }
-    let lane_key = if args.own_key { payer } else { args.session.unwrap_or_default() };
+    let lane_key = if args.own_key {
+        payer
+    } else {
+        args.session.unwrap_or_default()
+    };
     let terms = terms(context, wallet.unit(), &args.limits, lane_key)?;
     let set = instructions::set_lane(&payer, &mint, number, &terms);
     let proposal = Proposal::new(format!("Set lane {number}"), vec![set]);
     let proposal = describe(proposal, wallet.unit(), number, old, &terms);
     if proposal.fields.is_empty() {
-        return context.unchanged(&format!("lane {number} is set like this"), wallet.nonce_account);
+        return context.unchanged(
+            &format!("lane {number} is set like this"),
+            wallet.nonce_account,
+        );
     }
     context.run(proposal, Some(wallet.nonce_account), &keys.signers())
 }
 
 fn not_open(wallet: &Wallet) -> CliError {
     CliError::error(
-        format!("{} has opened no account for payments in {}", wallet.payer, wallet.mint.address),
+        format!(
+            "{} has opened no account for payments in {}",
+            wallet.payer, wallet.mint.address
+        ),
         "open it with `sluice payer open`",
     )
 }
@@ -511,7 +593,9 @@ fn show(context: &Context, args: &Show) -> Result<(), CliError> {
     let unit = wallet.unit();
     let balance = wallet.source_state.map_or(0, |state| state.amount);
     let delegate = wallet.source_state.and_then(|state| state.delegate);
-    let budget = delegate.filter(|(key, _)| *key == wallet.nonce_account).map_or(0, |(_, amount)| amount);
+    let budget = delegate
+        .filter(|(key, _)| *key == wallet.nonce_account)
+        .map_or(0, |(_, amount)| amount);
     let lanes: Vec<Value> = found
         .iter()
         .flat_map(|account| account.lanes.iter().enumerate())
@@ -539,18 +623,34 @@ fn show(context: &Context, args: &Show) -> Result<(), CliError> {
         pairs.row("holds", unit.both(balance));
         pairs.row("budget", wallet.approved());
         let Some(account) = found else {
-            pairs.row("account", output.paint(Style::Yellow, "not open: sluice payer open"));
+            pairs.row(
+                "account",
+                output.paint(Style::Yellow, "not open: sluice payer open"),
+            );
             return pairs.render("");
         };
         pairs.row("account", wallet.nonce_account);
-        pairs.row("opened", format!("in slot {}, rent by {}", account.opened_slot, key(account.rent_payer)));
+        pairs.row(
+            "opened",
+            format!(
+                "in slot {}, rent by {}",
+                account.opened_slot,
+                key(account.rent_payer)
+            ),
+        );
         pairs.row("pays from", key(account.source));
         pairs.row("spent", unit.both(account.spent_total));
         let mut text = pairs.render("");
         for (number, lane) in account.lanes.iter().enumerate() {
-            let whose = if number == 0 { "own key" } else { "session key" };
+            let whose = if number == 0 {
+                "own key"
+            } else {
+                "session key"
+            };
             if !lane.is_open() {
-                text.push_str(&output.paint(Style::Dim, &format!("lane {number} ({whose})  closed\n")));
+                text.push_str(
+                    &output.paint(Style::Dim, &format!("lane {number} ({whose})  closed\n")),
+                );
                 continue;
             }
             text.push_str(&format!("lane {number} ({whose})\n"));
@@ -569,16 +669,37 @@ fn lane_text(unit: &Unit, lane: &Lane, now: i64, money: u64) -> Pairs {
         "no limit".to_owned()
     } else {
         let limit = unit.limit(lane.period_limit);
-        format!("{limit} each {}; {} spent", duration(lane.period_secs), unit.both(spent))
+        format!(
+            "{limit} each {}; {} spent",
+            duration(lane.period_secs),
+            unit.both(spent)
+        )
     };
     pairs.row("a period", period);
-    pairs.row("in all", format!("{}; {} spent", unit.limit(lane.total_limit), unit.both(lane.total_spent)));
-    let expired = if now > lane.expires_at { " (expired)" } else { "" };
+    pairs.row(
+        "in all",
+        format!(
+            "{}; {} spent",
+            unit.limit(lane.total_limit),
+            unit.both(lane.total_spent)
+        ),
+    );
+    let expired = if now > lane.expires_at {
+        " (expired)"
+    } else {
+        ""
+    };
     pairs.row("expires", format!("{}{expired}", date(lane.expires_at)));
     pairs.row("may pay", scope(lane.scope_kind, lane.scope_key));
-    pairs.row("next payment", format!("at most {}", unit.both(lane.headroom(now).min(money))));
+    pairs.row(
+        "next payment",
+        format!("at most {}", unit.both(lane.headroom(now).min(money))),
+    );
     let nonce = lane.window().next();
-    pairs.row("next nonce", nonce.map_or_else(|| "none left".to_owned(), |nonce| nonce.to_string()));
+    pairs.row(
+        "next nonce",
+        nonce.map_or_else(|| "none left".to_owned(), |nonce| nonce.to_string()),
+    );
     pairs
 }
 

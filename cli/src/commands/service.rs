@@ -28,16 +28,24 @@ const ACCOUNTS_WITH_CREATE: usize = 4;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Create a service; the signer becomes its authority
-    #[command(after_help = "Examples:\n  sluice service create --facilitator FACILITATOR --facilitator-bps 100 --recipient OWNER=10000\n  sluice service create --id 2 --facilitator FACILITATOR --min-payment 0.001 \\\n      --recipient SHOP=9000 --recipient AUTHOR=1000 --dry-run\n\nThe treasury's share is the config's at this moment. Recipients divide what treasury and facilitator leave;\nthe first also receives rounding remainders.")]
+    #[command(
+        after_help = "Examples:\n  sluice service create --facilitator FACILITATOR --recipient OWNER=10000\n  sluice service create --id 2 --facilitator FACILITATOR --min-payment 0.001 \\\n      --recipient SHOP=9000 --recipient AUTHOR=1000 --dry-run\n\nThe treasury's share is the config's at this moment. Recipients divide what treasury and facilitator leave; the first also receives rounding remainders."
+    )]
     Create(Create),
     /// Show a service and its terms
-    #[command(after_help = "Examples:\n  sluice service show SERVICE\n  sluice service show SERVICE --output json")]
+    #[command(
+        after_help = "Examples:\n  sluice service show SERVICE\n  sluice service show SERVICE --output json"
+    )]
     Show(Show),
     /// List services
-    #[command(after_help = "Examples:\n  sluice service list\n  sluice service list --creator CREATOR --output json")]
+    #[command(
+        after_help = "Examples:\n  sluice service list\n  sluice service list --creator CREATOR --output json"
+    )]
     List(List),
     /// Show every leg of a payment, without making one
-    #[command(after_help = "Examples:\n  sluice service quote SERVICE 1.50\n  sluice service quote SERVICE 250u --payments 10\n      250 units in all, in a batch of 10 payments")]
+    #[command(
+        after_help = "Examples:\n  sluice service quote SERVICE 1.50\n  sluice service quote SERVICE 250u --payments 10\n      250 units in all, in a batch of 10 payments"
+    )]
     Quote(Quote),
 }
 
@@ -63,7 +71,12 @@ pub struct Create {
     #[arg(long, value_name = "AMOUNT", default_value = "1u")]
     min_payment: Amount,
     /// A recipient and its share in basis points; 1 to 8, adding up to 10000
-    #[arg(long = "recipient", value_name = "OWNER=BPS", required = true, num_args = 1)]
+    #[arg(
+        long = "recipient",
+        value_name = "OWNER=BPS",
+        required = true,
+        num_args = 1
+    )]
     recipients: Vec<Share>,
 }
 
@@ -113,7 +126,10 @@ fn create(context: &Context, args: &Create) -> Result<(), CliError> {
     let sum: u64 = args.recipients.iter().map(|one| u64::from(one.0.bps)).sum();
     if sum != 10_000 || args.recipients.len() > 8 {
         return Err(CliError::usage(
-            format!("{} recipients whose shares add up to {sum} bps", args.recipients.len()),
+            format!(
+                "{} recipients whose shares add up to {sum} bps",
+                args.recipients.len()
+            ),
             "1 to 8 recipients, adding up to 10000",
         ));
     }
@@ -127,13 +143,22 @@ fn create(context: &Context, args: &Create) -> Result<(), CliError> {
         ));
     }
     let config = context.config()?;
-    let MintInfo { address: mint, unit } = context.mint(args.mint)?;
-    let facilitator = context.find::<Facilitator>(&args.facilitator)?.ok_or_else(|| {
-        CliError::error(
-            format!("{} is no facilitator on {}", args.facilitator, context.settings.url),
-            "give the facilitator account's address, as `sluice facilitator show` prints it",
-        )
-    })?;
+    let MintInfo {
+        address: mint,
+        unit,
+    } = context.mint(args.mint)?;
+    let facilitator = context
+        .find::<Facilitator>(&args.facilitator)?
+        .ok_or_else(|| {
+            CliError::error(
+                format!(
+                    "{} is no facilitator on {}",
+                    args.facilitator,
+                    context.chain.place()
+                ),
+                "give the facilitator account's address, as `sluice facilitator show` prints it",
+            )
+        })?;
     let facilitator_fixed = match args.facilitator_fixed {
         Some(amount) => amount.units(unit.decimals)?,
         None => facilitator.min_fee_fixed,
@@ -153,21 +178,42 @@ fn create(context: &Context, args: &Create) -> Result<(), CliError> {
         }
     }
     if opens.len() > ACCOUNTS_WITH_CREATE {
-        let proposal = Proposal::new("First: open the recipients' token accounts", opens.split_off(0));
+        let proposal = Proposal::new(
+            "Open the recipients' token accounts, for which the next transaction has no room",
+            opens.split_off(0),
+        );
         let outcome = context.execute(proposal, None, &[&signer])?;
-        context.output.note(outcome_text(&context.output, &outcome).trim_end());
+        context
+            .output
+            .note(outcome_text(&context.output, &outcome).trim_end());
     }
-    opens.push(instructions::create_service(&creator, &mint, &TOKEN_PROGRAM, &args.facilitator, &wire));
+    opens.push(instructions::create_service(
+        &creator,
+        &mint,
+        &TOKEN_PROGRAM,
+        &args.facilitator,
+        &wire,
+    ));
     let mut proposal = Proposal::new(format!("Create service {}", args.id), opens)
         .field("service", address)
         .field("authority", creator)
         .field("mint", format!("{mint} ({})", unit.symbol))
         .field("facilitator", args.facilitator)
-        .field("facilitator share", format!("{} + {} a payment", bps(wire.facilitator_bps), unit.both(facilitator_fixed)))
+        .field(
+            "facilitator share",
+            format!(
+                "{} + {} a payment",
+                bps(wire.facilitator_bps),
+                unit.both(facilitator_fixed)
+            ),
+        )
         .field("treasury share", bps(config.treasury_bps))
         .field("least payment", unit.both(wire.min_payment));
     for one in &wire.recipients {
-        proposal = proposal.field("recipient", format!("{} {} of the rest", key(one.owner), bps(one.bps)));
+        proposal = proposal.field(
+            "recipient",
+            format!("{} {} of the rest", key(one.owner), bps(one.bps)),
+        );
     }
     context.run(proposal, Some(address), &[&signer])
 }
@@ -175,7 +221,7 @@ fn create(context: &Context, args: &Create) -> Result<(), CliError> {
 fn load(context: &Context, address: &Address) -> Result<(Service, MintInfo), CliError> {
     let service = context.find::<Service>(address)?.ok_or_else(|| {
         CliError::error(
-            format!("{address} is no service on {}", context.settings.url),
+            format!("{address} is no service on {}", context.chain.place()),
             "`sluice service list` shows all, or check --url",
         )
     })?;
@@ -184,12 +230,18 @@ fn load(context: &Context, address: &Address) -> Result<(Service, MintInfo), Cli
 }
 
 fn status(service: &Service) -> &'static str {
-    if service.status == SERVICE_ACTIVE { "active" } else { "closed" }
+    if service.status == SERVICE_ACTIVE {
+        "active"
+    } else {
+        "closed"
+    }
 }
 
 fn show(context: &Context, args: &Show) -> Result<(), CliError> {
     let (service, mint) = load(context, &args.service)?;
-    let sound = service.compute_terms_hash(&args.service).is_ok_and(|hash| hash == service.terms_hash);
+    let sound = service
+        .compute_terms_hash(&args.service)
+        .is_ok_and(|hash| hash == service.terms_hash);
     let rows: Vec<_> = service
         .shares()
         .iter()
@@ -238,24 +290,50 @@ fn show(context: &Context, args: &Show) -> Result<(), CliError> {
         if service.pending_authority != [0; 32] {
             pairs.row("next authority", somebody(service.pending_authority));
         }
-        pairs.row("mint", format!("{} ({}, {} decimals)", mint.address, unit.symbol, unit.decimals));
+        pairs.row(
+            "mint",
+            format!(
+                "{} ({}, {} decimals)",
+                mint.address, unit.symbol, unit.decimals
+            ),
+        );
         pairs.row("least payment", unit.both(service.min_payment));
         pairs.row("treasury", bps(service.treasury_bps));
         let fixed = unit.both(service.facilitator_fixed);
-        pairs.row("facilitator", format!("{} + {fixed} a payment\n{}", bps(service.facilitator_bps), key(service.facilitator)));
+        pairs.row(
+            "facilitator",
+            format!(
+                "{} + {fixed} a payment\n{}",
+                bps(service.facilitator_bps),
+                key(service.facilitator)
+            ),
+        );
         for (index, share) in service.shares().iter().enumerate() {
             let name = if index == 0 { "recipients" } else { "" };
-            pairs.row(name, format!("{} {} of the rest", key(share.owner), bps(share.bps)));
+            pairs.row(
+                name,
+                format!("{} {} of the rest", key(share.owner), bps(share.bps)),
+            );
         }
         let verdict = if sound {
             String::new()
         } else {
             output.paint(Style::Red, " (NOT the hash of these terms)")
         };
-        pairs.row("terms hash", format!("{}{verdict}", hex::encode(service.terms_hash)));
+        pairs.row(
+            "terms hash",
+            format!("{}{verdict}", hex::encode(service.terms_hash)),
+        );
         pairs.row("terms version", service.terms_version);
         pairs.row("vault", key(service.vault));
-        pairs.row("settled", format!("{} in {} payments", unit.both(service.settled_total), service.payments));
+        pairs.row(
+            "settled",
+            format!(
+                "{} in {} payments",
+                unit.both(service.settled_total),
+                service.payments
+            ),
+        );
         pairs.row("held", unit.both(service.held_total));
         pairs.render("")
     })
@@ -264,8 +342,11 @@ fn show(context: &Context, args: &Show) -> Result<(), CliError> {
 fn list(context: &Context, args: &List) -> Result<(), CliError> {
     let mut services = context.list::<Service>()?;
     services.retain(|(_, one)| {
-        args.creator.is_none_or(|creator| key(one.creator) == creator)
-            && args.facilitator.is_none_or(|facilitator| key(one.facilitator) == facilitator)
+        args.creator
+            .is_none_or(|creator| key(one.creator) == creator)
+            && args
+                .facilitator
+                .is_none_or(|facilitator| key(one.facilitator) == facilitator)
     });
     let mut mints: Vec<MintInfo> = Vec::new();
     for (_, one) in &services {
@@ -307,7 +388,10 @@ fn list(context: &Context, args: &List) -> Result<(), CliError> {
                 ]
             })
             .collect();
-        columns(&["SERVICE", "ID", "CREATOR", "STATE", "PAYMENTS", "SETTLED"], &rows)
+        columns(
+            &["SERVICE", "ID", "CREATOR", "STATE", "PAYMENTS", "SETTLED"],
+            &rows,
+        )
     })
 }
 
@@ -316,19 +400,37 @@ fn quote(context: &Context, args: &Quote) -> Result<(), CliError> {
     let unit = &mint.unit;
     let amount = args.amount.units(unit.decimals)?;
     let shares = service.split(amount, args.payments).map_err(|_| {
-        CliError::error("the service's shares cannot divide a payment", "report it: the account is damaged")
+        CliError::error(
+            "the service's shares cannot divide a payment",
+            "report it: the account is damaged",
+        )
     })?;
+    let payees = context.payees(&key(service.facilitator));
     let mut legs = vec![
-        ("treasury", None, bps(service.treasury_bps), shares.treasury),
+        (
+            "treasury",
+            payees.treasury,
+            bps(service.treasury_bps),
+            shares.treasury,
+        ),
         (
             "facilitator",
-            Some(key(service.facilitator)),
-            format!("{} + {}u a payment", bps(service.facilitator_bps), service.facilitator_fixed),
+            payees.facilitator,
+            format!(
+                "{} + {}u a payment",
+                bps(service.facilitator_bps),
+                service.facilitator_fixed
+            ),
             shares.facilitator,
         ),
     ];
     for (share, leg) in service.shares().iter().zip(shares.recipients) {
-        legs.push(("recipient", Some(key(share.owner)), format!("{} of the rest", bps(share.bps)), leg));
+        legs.push((
+            "recipient",
+            Some(key(share.owner)),
+            format!("{} of the rest", bps(share.bps)),
+            leg,
+        ));
     }
     let least = amount / args.payments;
     let below = least < service.min_payment;
@@ -359,10 +461,18 @@ fn quote(context: &Context, args: &Quote) -> Result<(), CliError> {
                 vec![(*role).to_owned(), unit.both(*units), share.clone(), owner]
             })
             .collect();
-        rows.push(vec!["sum".to_owned(), unit.both(amount), String::new(), String::new()]);
+        rows.push(vec![
+            "sum".to_owned(),
+            unit.both(amount),
+            String::new(),
+            String::new(),
+        ]);
         let mut text = columns(&["LEG", "AMOUNT", "SHARE", "OWNER"], &rows);
         if below {
-            let warning = format!("below the least payment of {}: it would be refused\n", unit.both(service.min_payment));
+            let warning = format!(
+                "below the least payment of {}: it would be refused\n",
+                unit.both(service.min_payment)
+            );
             text.push_str(&output.paint(Style::Yellow, &warning));
         }
         text

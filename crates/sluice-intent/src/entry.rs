@@ -37,7 +37,11 @@ pub struct Flags {
 impl Flags {
     /// Reads flags; anything that this version does not know is [`Skip::UnknownFlag`].
     pub fn parse(byte: u8) -> Result<Self, Skip> {
-        if usize::from(byte) < LANES { Ok(Self { lane: byte }) } else { Err(Skip::UnknownFlag) }
+        if usize::from(byte) < LANES {
+            Ok(Self { lane: byte })
+        } else {
+            Err(Skip::UnknownFlag)
+        }
     }
 
     /// The stored byte.

@@ -139,7 +139,10 @@ impl Lane {
 
     /// The nonce window.
     pub fn window(&self) -> Window {
-        Window { top: self.top, bits: self.window }
+        Window {
+            top: self.top,
+            bits: self.window,
+        }
     }
 
     /// Checks a payment against key, expiry, scope, limits and window, and gives what it would change.
@@ -165,11 +168,20 @@ impl Lane {
             return Err(Skip::OverMax);
         }
         let (period_start, spent) = self.period_at(spend.now);
-        let period_limit = if self.period_secs == 0 { UNLIMITED } else { self.period_limit };
+        let period_limit = if self.period_secs == 0 {
+            UNLIMITED
+        } else {
+            self.period_limit
+        };
         let period_spent = within(spent, spend.amount, period_limit).ok_or(Skip::OverPeriod)?;
         let total_spent =
             within(self.total_spent, spend.amount, self.total_limit).ok_or(Skip::OverTotal)?;
-        Ok(LaneUpdate { window, period_start, period_spent, total_spent })
+        Ok(LaneUpdate {
+            window,
+            period_start,
+            period_spent,
+            total_spent,
+        })
     }
 
     /// Writes what [`Lane::check`] allowed.
@@ -217,11 +229,21 @@ impl Lane {
             return 0;
         }
         let left = |limit: u64, spent: u64| {
-            if limit == UNLIMITED { UNLIMITED } else { limit.saturating_sub(spent) }
+            if limit == UNLIMITED {
+                UNLIMITED
+            } else {
+                limit.saturating_sub(spent)
+            }
         };
         let (_, spent) = self.period_at(now);
-        let period = if self.period_secs == 0 { UNLIMITED } else { left(self.period_limit, spent) };
-        self.max_per_payment.min(period).min(left(self.total_limit, self.total_spent))
+        let period = if self.period_secs == 0 {
+            UNLIMITED
+        } else {
+            left(self.period_limit, spent)
+        };
+        self.max_per_payment
+            .min(period)
+            .min(left(self.total_limit, self.total_spent))
     }
 }
 

@@ -37,7 +37,12 @@ pub struct Fees {
 ///
 /// Treasury and facilitator are rounded down; the facilitator's leg never passes half of the sum; the
 /// recipients divide the rest by `recipient_bps` rounded down, and the first takes the remainder.
-pub fn split(sum: u64, payments: u64, fees: &Fees, recipient_bps: &[u16]) -> Result<Shares, SplitError> {
+pub fn split(
+    sum: u64,
+    payments: u64,
+    fees: &Fees,
+    recipient_bps: &[u16],
+) -> Result<Shares, SplitError> {
     let count = recipient_bps.len();
     let whole: u64 = recipient_bps.iter().map(|bps| u64::from(*bps)).sum();
     if count == 0 || count > MAX_RECIPIENTS || whole != BPS {
@@ -61,7 +66,11 @@ pub fn split(sum: u64, payments: u64, fees: &Fees, recipient_bps: &[u16]) -> Res
         left -= *leg;
     }
     recipients[0] = left;
-    Ok(Shares { treasury, facilitator, recipients })
+    Ok(Shares {
+        treasury,
+        facilitator,
+        recipients,
+    })
 }
 
 /// `⌊sum · bps / 10⁴⌋` for `bps ≤ 10⁴`, without 128-bit arithmetic: the quotient and the rest of the sum are

@@ -42,7 +42,10 @@ impl Window {
         }
         let mut bits = self.bits;
         bits[word] |= bit;
-        Ok(Self { top: self.top, bits })
+        Ok(Self {
+            top: self.top,
+            bits,
+        })
     }
 
     /// Whether the window can still prove that `nonce` was taken. Below the window it can prove nothing.
@@ -52,7 +55,11 @@ impl Window {
 
     /// The lowest nonce above everything taken: what a payer with nothing in flight should sign next.
     pub fn next(&self) -> Option<u64> {
-        if self.bits[0] & 1 == 0 { Some(self.top) } else { self.top.checked_add(1) }
+        if self.bits[0] & 1 == 0 {
+            Some(self.top)
+        } else {
+            self.top.checked_add(1)
+        }
     }
 }
 
@@ -64,7 +71,11 @@ fn shift_up(bits: &[u64; 4], by: u64) -> [u64; 4] {
     let mut i = words;
     while i < 4 {
         let low = bits[i - words] << rest;
-        let carried = if rest > 0 && i > words { bits[i - words - 1] >> (64 - rest) } else { 0 };
+        let carried = if rest > 0 && i > words {
+            bits[i - words - 1] >> (64 - rest)
+        } else {
+            0
+        };
         out[i] = low | carried;
         i += 1;
     }

@@ -177,8 +177,15 @@ fn the_tag_alone_rules_out_every_kind_of_transaction() {
         (signers, read_only_signed, read_only_unsigned, keys),
         (115, 108, 117, 105)
     );
-    assert_eq!(signers & 0x80, 0, "neither v0 (0x80) nor v1 (0x81) nor off-chain (0xff)");
-    assert!(signers > keys, "more signers than keys are refused at any length");
+    assert_eq!(
+        signers & 0x80,
+        0,
+        "neither v0 (0x80) nor v1 (0x81) nor off-chain (0xff)"
+    );
+    assert!(
+        signers > keys,
+        "more signers than keys are refused at any length"
+    );
     assert!(usize::from(keys) * 32 > MESSAGE_LEN);
     assert!(usize::from(signers) * 64 > 1_232, "nor a whole transaction");
 }

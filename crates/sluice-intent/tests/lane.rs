@@ -232,13 +232,12 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1u64..=130).prop_map(Nonce::Above),
         2 => (0u64..=260).prop_map(Nonce::Below),
     ];
-    let payment = (amount, nonce, prop::bool::weighted(0.1)).prop_map(
-        |(amount, nonce, elsewhere)| Op::Pay {
+    let payment =
+        (amount, nonce, prop::bool::weighted(0.1)).prop_map(|(amount, nonce, elsewhere)| Op::Pay {
             amount,
             nonce,
             elsewhere,
-        },
-    );
+        });
     prop_oneof![
         1 => lane_terms().prop_map(Op::Set),
         3 => prop_oneof![0u32..=8, 0u32..=120].prop_map(Op::Wait),
@@ -349,8 +348,7 @@ fn run(ops: &[Op]) -> usize {
                 let elsewhere_keys = [[0xee; 32], [0xed; 32], [0xec; 32]];
                 let mut spend = spend(now, nonce, amount);
                 if *elsewhere {
-                    [spend.service, spend.authority, spend.facilitator] =
-                        elsewhere_keys.each_ref();
+                    [spend.service, spend.authority, spend.facilitator] = elsewhere_keys.each_ref();
                 }
                 let expect = model.answer(&spend);
                 assert_eq!(pay(&mut lane, &spend), expect, "{spend:?}");
@@ -360,9 +358,7 @@ fn run(ops: &[Op]) -> usize {
                     let terms = model.terms;
                     assert!(amount <= terms.max_per_payment && now <= terms.expires_at);
                     let sum: u128 = model.in_all.iter().map(|a| u128::from(*a)).sum();
-                    assert!(
-                        terms.total_limit == UNLIMITED || sum <= u128::from(terms.total_limit)
-                    );
+                    assert!(terms.total_limit == UNLIMITED || sum <= u128::from(terms.total_limit));
                     paid.push(Paid {
                         at: now,
                         amount,
@@ -501,10 +497,7 @@ fn a_lane_without_a_key_is_closed_whatever_its_limits() {
     assert!(!lane.is_open());
     assert_eq!(lane.check(&spend(START, 0, 1)), Err(Skip::LaneClosed));
     assert_eq!(lane.headroom(START), 0);
-    assert_eq!(
-        Lane::zeroed().check(&spend(0, 0, 0)),
-        Err(Skip::LaneClosed)
-    );
+    assert_eq!(Lane::zeroed().check(&spend(0, 0, 0)), Err(Skip::LaneClosed));
 }
 
 #[test]
@@ -516,10 +509,7 @@ fn a_key_may_spend_in_its_last_second_and_not_after() {
     let lane = open_lane(&terms, START);
     assert!(lane.check(&spend(START + 10, 0, 1)).is_ok());
     assert_eq!(lane.headroom(START + 10), UNLIMITED);
-    assert_eq!(
-        lane.check(&spend(START + 11, 0, 1)),
-        Err(Skip::LaneExpired)
-    );
+    assert_eq!(lane.check(&spend(START + 11, 0, 1)), Err(Skip::LaneExpired));
     assert_eq!(lane.headroom(START + 11), 0);
 }
 
@@ -644,15 +634,9 @@ fn twice_the_limit_is_reached_around_a_boundary_and_never_passed() {
     };
     let mut lane = open_lane(&terms, START);
     pay(&mut lane, &spend(START + 59, 0, 100)).unwrap();
-    assert_eq!(
-        lane.check(&spend(START + 59, 1, 1)),
-        Err(Skip::OverPeriod)
-    );
+    assert_eq!(lane.check(&spend(START + 59, 1, 1)), Err(Skip::OverPeriod));
     pay(&mut lane, &spend(START + 60, 1, 100)).unwrap();
-    assert_eq!(
-        lane.check(&spend(START + 119, 2, 1)),
-        Err(Skip::OverPeriod)
-    );
+    assert_eq!(lane.check(&spend(START + 119, 2, 1)), Err(Skip::OverPeriod));
     assert!(lane.check(&spend(START + 120, 2, 1)).is_ok());
 }
 
@@ -669,14 +653,8 @@ fn only_a_payment_that_goes_through_rolls_the_period_over() {
     let before = lane;
     // Two periods later: each refusal, and an update that nobody applies.
     let later = START + 130;
-    assert_eq!(
-        pay(&mut lane, &spend(later, 1, 90)),
-        Err(Skip::OverTotal)
-    );
-    assert_eq!(
-        pay(&mut lane, &spend(later, 1, 101)),
-        Err(Skip::OverPeriod)
-    );
+    assert_eq!(pay(&mut lane, &spend(later, 1, 90)), Err(Skip::OverTotal));
+    assert_eq!(pay(&mut lane, &spend(later, 1, 101)), Err(Skip::OverPeriod));
     assert_eq!(pay(&mut lane, &spend(later, 0, 1)), Err(Skip::NonceUsed));
     let _ = lane.check(&spend(later, 1, 1)).unwrap();
     assert_eq!(lane, before);
@@ -706,13 +684,7 @@ fn a_change_of_keys_and_back_revives_no_nonce() {
         assert_eq!(lane.check(&spend(START, nonce, 1)), Err(Skip::NonceUsed));
     }
     // Nor does closing the lane in between.
-    lane.set(
-        &LaneTerms {
-            key: [0; 32],
-            ..a
-        },
-        START,
-    );
+    lane.set(&LaneTerms { key: [0; 32], ..a }, START);
     lane.set(&a, START);
     assert_eq!(lane.check(&spend(START, 8, 1)), Err(Skip::NonceUsed));
 }
@@ -744,10 +716,7 @@ fn the_same_key_keeps_what_it_spent_and_another_starts_anew() {
         START + 10,
     );
     assert_eq!(lane.headroom(START + 10), 0);
-    assert_eq!(
-        lane.check(&spend(START + 10, 1, 0)),
-        Err(Skip::OverTotal)
-    );
+    assert_eq!(lane.check(&spend(START + 10, 1, 0)), Err(Skip::OverTotal));
     lane.set(
         &LaneTerms {
             key: [2; 32],

@@ -267,7 +267,9 @@ fn fixed_and_proportional_fees_add_up_before_the_cap() {
 #[test]
 fn no_recipient_and_nine_recipients_are_refused() {
     assert_eq!(split(1, 1, &no_fees(), &[]), Err(SplitError::Recipients));
-    let nine = [1_112, 1_111, 1_111, 1_111, 1_111, 1_111, 1_111, 1_111, 1_111];
+    let nine = [
+        1_112, 1_111, 1_111, 1_111, 1_111, 1_111, 1_111, 1_111, 1_111,
+    ];
     assert_eq!(
         nine.iter().map(|bps| u32::from(*bps)).sum::<u32>(),
         10_000,

@@ -51,7 +51,12 @@ fn step(window: &mut Window, model: &mut Model, nonce: u64) -> Result<(), Skip> 
         }
         Err(skip) => Err(skip),
     };
-    assert_eq!(got, model.answer(nonce), "nonce {nonce} at top {}", before.top);
+    assert_eq!(
+        got,
+        model.answer(nonce),
+        "nonce {nonce} at top {}",
+        before.top
+    );
     if got.is_ok() {
         model.take(nonce);
         assert_eq!(window.top, model.top);

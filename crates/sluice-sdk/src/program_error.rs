@@ -22,7 +22,10 @@ const MESSAGES: &[(u32, &str)] = &[
     (7, "the lane's key has expired"),
     (8, "the lane's scope does not cover this service"),
     (9, "the intent has expired"),
-    (10, "the intent expires further ahead than the config allows"),
+    (
+        10,
+        "the intent expires further ahead than the config allows",
+    ),
     (11, "the nonce is used"),
     (12, "the nonce is below the window"),
     (13, "the nonce is too far above the window"),
@@ -32,11 +35,20 @@ const MESSAGES: &[(u32, &str)] = &[
     (17, "below the minimum of the service or the mint"),
     (18, "above the maximum of the mint"),
     (19, "the signature is not the lane key's over this intent"),
-    (20, "not the token account that the nonce account may pull from"),
-    (21, "the source is closed or not a token account of the mint"),
+    (
+        20,
+        "not the token account that the nonce account may pull from",
+    ),
+    (
+        21,
+        "the source is closed or not a token account of the mint",
+    ),
     (22, "the source no longer belongs to the payer"),
     (23, "the source is frozen"),
-    (24, "the source's delegate is not the nonce account: approve it"),
+    (
+        24,
+        "the source's delegate is not the nonce account: approve it",
+    ),
     (25, "the approved amount is used up: approve more"),
     (26, "the source holds too little"),
     (27, "the source is the vault or a leg of the split"),
@@ -44,42 +56,73 @@ const MESSAGES: &[(u32, &str)] = &[
     (101, "the facilitator is suspended"),
     (102, "settlement in this mint is switched off"),
     (103, "the service is closed"),
-    (104, "the fee payer is not a relayer key of the service's facilitator"),
+    (
+        104,
+        "the fee payer is not a relayer key of the service's facilitator",
+    ),
     (105, "the facilitator is not the service's"),
-    (106, "the mint is not the service's, or not the accepted one"),
+    (
+        106,
+        "the mint is not the service's, or not the accepted one",
+    ),
     (107, "the vault is not the service's"),
     (108, "a destination is not the one in the terms"),
-    (109, "the treasury's token account is not the accepted mint's"),
+    (
+        109,
+        "the treasury's token account is not the accepted mint's",
+    ),
     (110, "the token program is not the mint's"),
-    (111, "a settle needs at least one entry, and two accounts for each"),
+    (
+        111,
+        "a settle needs at least one entry, and two accounts for each",
+    ),
     (120, "only the program's upgrade authority may do this"),
     (121, "only the admin may do this"),
     (122, "only the admin or, to pause, the guardian may do this"),
     (123, "only the payer may do this"),
-    (130, "over the cap in code: treasury 1000 bps, facilitator 5000 bps, intent life 3600 s"),
+    (
+        130,
+        "over the cap in code: treasury 1000 bps, facilitator 5000 bps, intent life 3600 s",
+    ),
     (131, "the intent life must be above 0 s"),
     (132, "the zero address is not allowed here"),
     (133, "the account's layout is of another version"),
     (140, "Token-2022 mints are not accepted by this version"),
-    (141, "the native mint cannot be accepted: wrapped SOL can change without a transfer"),
+    (
+        141,
+        "the native mint cannot be accepted: wrapped SOL can change without a transfer",
+    ),
     (142, "not an initialised mint of a known token program"),
-    (143, "not an initialised token account of this mint and owner"),
+    (
+        143,
+        "not an initialised token account of this mint and owner",
+    ),
     (144, "the minimum is above the maximum"),
     (145, "extensions can only be allowed for Token-2022 mints"),
-    (150, "1 to 8 distinct relayer keys, none of them zero or an authority"),
+    (
+        150,
+        "1 to 8 distinct relayer keys, none of them zero or an authority",
+    ),
     (160, "a service needs 1 to 8 recipients"),
-    (161, "the recipients' shares must each be above 0 and add up to 10000 bps"),
+    (
+        161,
+        "the recipients' shares must each be above 0 and add up to 10000 bps",
+    ),
     (162, "the same recipient stands twice"),
     (163, "the service itself cannot be a recipient"),
     (164, "below the facilitator's minimum share"),
     (165, "the facilitator's share is over its cap"),
-    (170, "lane 0 or 1; lane 0 takes the payer's own key or none; the scope is unknown"),
+    (
+        170,
+        "lane 0 or 1; lane 0 takes the payer's own key or none; the scope is unknown",
+    ),
     (180, "arithmetic overflow"),
     (181, "the account exists already"),
 ];
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// The table is a copy; this keeps it one.

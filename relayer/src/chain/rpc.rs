@@ -231,6 +231,7 @@ fn unreadable(method: &'static str, problem: &str) -> ChainError {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

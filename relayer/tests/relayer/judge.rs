@@ -394,7 +394,7 @@ fn requests_that_say_too_little_or_too_much() {
     check(
         &both("network", json!(Network::Mainnet.caip2())),
         Reason::Network,
-        "devnet".get(..0).unwrap(),
+        "settles on",
     );
     check(
         &both("payTo", json!("nobody")),
@@ -475,7 +475,7 @@ fn requests_that_say_too_little_or_too_much() {
     check(
         &payload("expiresAt", json!("soon")),
         Reason::Payload,
-        "payload",
+        "expiresAt",
     );
     check(
         &|b| b["paymentPayload"]["payload"] = Value::Null,

@@ -238,14 +238,7 @@ pub fn recipient() -> impl Strategy<Value = Recipient> {
 
 /// Any terms that can be hashed, whether or not they are acceptable.
 pub fn terms_fields() -> impl Strategy<Value = TermsFields> {
-    let head = (
-        key(),
-        key(),
-        key(),
-        any::<u16>(),
-        edgy_u64(),
-        any::<u16>(),
-    );
+    let head = (key(), key(), key(), any::<u16>(), edgy_u64(), any::<u16>());
     (head, vec(recipient(), 1..=8)).prop_map(|(head, recipients)| {
         let (service, mint, facilitator, facilitator_bps, facilitator_fixed, treasury_bps) = head;
         TermsFields {
@@ -262,14 +255,7 @@ pub fn terms_fields() -> impl Strategy<Value = TermsFields> {
 
 /// Terms that a service may have.
 pub fn valid_terms() -> impl Strategy<Value = TermsFields> {
-    let head = (
-        key(),
-        key(),
-        key(),
-        0u16..=5_000,
-        edgy_u64(),
-        0u16..=1_000,
-    );
+    let head = (key(), key(), key(), 0u16..=5_000, edgy_u64(), 0u16..=1_000);
     (head, shares(), any::<Key>()).prop_map(|(head, shares, wallet)| {
         let (service, mint, facilitator, facilitator_bps, facilitator_fixed, treasury_bps) = head;
         let recipients = shares

@@ -1,0 +1,712 @@
+//! A payment through the real parts: local validator, migrations, relayer, paywall, client, over HTTP. One
+//! validator serves every test here; each test has payers of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use axum::{Router, routing::get};
+use reqwest::{Method, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+use sluice_client::{
+    Facilitator,
+    pay::{self, Client, FacilitatorNonces, Payer, Policy},
+    paywall::Paywall,
+    request_tag,
+};
+use sluice_localnet::Localnet;
+use sluice_migrations::{
+    File, apply,
+    chain::{Chain, RpcChain},
+    plan,
+};
+use sluice_relayer::{Relayer, RunningRelayer};
+use sluice_sdk::{
+    Address, DEVNET_USDC, UnsignedIntent,
+    accounts::{NonceAccount, Service, SluiceAccount},
+    address, instructions,
+    token::{self, TOKEN_PROGRAM},
+    x402::{Network, SplitExtra, SplitPayload},
+};
+use sluice_tests::{lane_terms, program_path};
+use solana_commitment_config::CommitmentConfig;
+use solana_keypair::Keypair;
+use solana_signer::Signer;
+
+const PRICE: u64 = 50_000;
+const SERVICE_ID: u64 = 1;
+
+/// A validator that is set up by migrations.
+struct Cluster {
+    localnet: Localnet,
+    chain: RpcChain,
+    service: Address,
+    folder: tempfile::TempDir,
+}
+
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        // Calls that block, beside a test's own runtime.
+        std::thread::spawn(Cluster::start).join().unwrap()
+    })
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let localnet = Localnet::builder()
+            .program(program_path())
+            .rpc_port(0)
+            .ws_port(0)
+            .slot_time(Duration::from_millis(100))
+            .start()
+            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (role, keypair) in localnet.keys().iter() {
+            let path = folder.path().join(format!("{role}.json"));
+            std::fs::write(path, json!(keypair.to_bytes().to_vec()).to_string()).unwrap();
+        }
+        let keys = localnet.keys();
+        let text = format!(
+            r#"
+[config]
+admin = "{admin}"
+keypair = "admin.json"
+treasury = "{treasury}"
+treasury_bps = 50
+max_facilitator_bps = 1000
+max_intent_ttl = 300
+[[mint]]
+address = "{DEVNET_USDC}"
+[[facilitator]]
+name = "test"
+authority = "{facilitator}"
+keypair = "facilitator.json"
+wallet = "{wallet}"
+relayers = ["{relayer}"]
+[[service]]
+id = {SERVICE_ID}
+creator = "{merchant}"
+keypair = "merchant.json"
+mint = "{DEVNET_USDC}"
+facilitator = "test"
+facilitator_bps = 100
+recipients = [{{ owner = "{merchant}", bps = 7000 }}, {{ owner = "{partner}", bps = 3000 }}]
+"#,
+            admin = keys.admin.pubkey(),
+            treasury = keys.treasury.pubkey(),
+            facilitator = keys.facilitator.pubkey(),
+            wallet = keys.facilitator_wallet.pubkey(),
+            relayer = keys.relayer.pubkey(),
+            merchant = keys.merchant.pubkey(),
+            partner = keys.partner.pubkey(),
+        );
+        let path = folder.path().join("migrations.toml");
+        std::fs::write(&path, text).unwrap();
+        let file = File::load(&path).unwrap();
+        let chain = RpcChain::new(localnet.rpc_url(), CommitmentConfig::confirmed());
+        let signers = file.load_signers().unwrap();
+        let signers: Vec<&dyn Signer> = signers.iter().map(|key| key as &dyn Signer).collect();
+        apply(
+            &chain,
+            &file,
+            &plan(&chain, &file).unwrap(),
+            &signers,
+            |_| {},
+        )
+        .unwrap();
+        assert!(
+            plan(&chain, &file).unwrap().is_empty(),
+            "a second plan finds nothing to do"
+        );
+        let service = address::service(&keys.merchant.pubkey(), SERVICE_ID).0;
+        Self {
+            localnet,
+            chain,
+            service,
+            folder,
+        }
+    }
+
+    fn service_account(&self) -> Service {
+        let account = self.account(&self.service).unwrap();
+        Service::decode(&account.0, &account.1).unwrap()
+    }
+
+    fn account(&self, key: &Address) -> Option<(Address, Vec<u8>)> {
+        let rpc = self.chain.rpc();
+        let answer = rpc
+            .get_account_with_commitment(key, CommitmentConfig::confirmed())
+            .unwrap();
+        answer.value.map(|account| (account.owner, account.data))
+    }
+
+    fn tokens(&self, owner: &Address) -> u64 {
+        let key = address::token_account(owner, &DEVNET_USDC, &TOKEN_PROGRAM);
+        self.account(&key)
+            .and_then(|(program, data)| token::decode_account(&program, &data))
+            .map_or(0, |account| account.amount)
+    }
+
+    /// Everybody who is paid, and the vault.
+    fn earned(&self) -> [u64; 5] {
+        let keys = self.localnet.keys();
+        [
+            self.tokens(&keys.merchant.pubkey()),
+            self.tokens(&keys.partner.pubkey()),
+            self.tokens(&keys.facilitator_wallet.pubkey()),
+            self.tokens(&keys.treasury.pubkey()),
+            self.tokens(&self.service),
+        ]
+    }
+
+    /// A payer with money, an open nonce account and a session key without limits.
+    fn payer(&self, units: u64) -> TestPayer {
+        let keys = self.localnet.keys();
+        let (wallet, agent) = (Keypair::new(), Keypair::new());
+        let (admin, key) = (keys.admin.insecure_clone(), wallet.pubkey());
+        let source = address::token_account(&key, &DEVNET_USDC, &TOKEN_PROGRAM);
+        let mint_to = spl_token_interface::instruction::mint_to(
+            &TOKEN_PROGRAM,
+            &DEVNET_USDC,
+            &source,
+            &admin.pubkey(),
+            &[],
+            units,
+        )
+        .unwrap();
+        let all = [
+            token::create_account(&admin.pubkey(), &key, &DEVNET_USDC),
+            mint_to,
+            instructions::open_nonce(&admin.pubkey(), &key, &DEVNET_USDC, &source),
+            instructions::set_lane(&key, &DEVNET_USDC, 1, &lane_terms(agent.pubkey())),
+            token::approve(&key, &DEVNET_USDC, units, 6).unwrap(),
+        ];
+        self.chain
+            .send(&admin.pubkey(), &all, &[&admin as &dyn Signer, &wallet])
+            .unwrap();
+        TestPayer { wallet, agent }
+    }
+
+    /// A relayer with a ledger of its own, on any RPC.
+    async fn relayer(&self, rpc_url: &str) -> RunningRelayer {
+        let ledger = self
+            .folder
+            .path()
+            .join(format!("{}.db", Keypair::new().pubkey()));
+        let authority = self.localnet.keys().facilitator.pubkey();
+        let text = format!(
+            r#"
+listen = "127.0.0.1:0"
+network = "solana-devnet"
+rpc_url = "{rpc_url}"
+database_url = "sqlite://{ledger}"
+facilitator = "{facilitator}"
+[fee_payer]
+keypair = "{keypair}"
+[limits]
+confirm_timeout_secs = 30
+[chain]
+rpc_timeout_secs = 5
+poll_ms = 50
+"#,
+            ledger = ledger.display(),
+            facilitator = address::facilitator(&authority).0,
+            keypair = self.folder.path().join("relayer.json").display(),
+        );
+        let config = sluice_relayer::Config::from_toml(&text).unwrap();
+        Relayer::start(config).await.unwrap()
+    }
+}
+
+struct TestPayer {
+    wallet: Keypair,
+    agent: Keypair,
+}
+
+impl TestPayer {
+    fn client(&self, cluster: &Cluster, relayer: &str) -> Client {
+        let genesis = cluster.chain.rpc().get_genesis_hash().unwrap();
+        let payer = Payer {
+            address: self.wallet.pubkey(),
+            network: Network::Devnet,
+            genesis_hash: genesis.to_bytes(),
+            policy: Policy::none().allow(DEVNET_USDC, 1_000_000),
+        };
+        let nonces = FacilitatorNonces::new(Facilitator::new(relayer).unwrap());
+        let signer = Arc::new(self.agent.insecure_clone());
+        Client::new(pay::http_client().unwrap(), payer, Arc::new(nonces), signer)
+    }
+
+    /// A body for `/verify` and `/settle`, signed by hand.
+    fn request(&self, cluster: &Cluster, amount: u64, nonce: u64) -> Value {
+        let service = cluster.service_account();
+        let nonce_account = address::nonce_account(&self.wallet.pubkey(), &DEVNET_USDC).0;
+        let (owner, data) = cluster.account(&nonce_account).unwrap();
+        let state = NonceAccount::decode(&owner, &data).unwrap();
+        let genesis = cluster.chain.rpc().get_genesis_hash().unwrap().to_bytes();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        let intent = UnsignedIntent {
+            genesis_hash: genesis,
+            nonce_account,
+            opened_slot: state.opened_slot,
+            lane: 1,
+            service: cluster.service,
+            terms_hash: service.terms_hash,
+            amount,
+            nonce,
+            expires_at: u32::try_from(now.as_secs()).unwrap() + 50,
+            resource: request_tag("GET", "http://example.test/", b""),
+        };
+        let payload = SplitPayload::of_intent(&intent.sign(&self.agent).unwrap());
+        let requirements = json!({
+            "scheme": "sluice-split",
+            "network": Network::Devnet.caip2(),
+            "amount": amount.to_string(),
+            "asset": DEVNET_USDC.to_string(),
+            "payTo": cluster.service.to_string(),
+            "maxTimeoutSeconds": 60,
+            "extra": SplitExtra::of_service(&cluster.service, &service, &genesis),
+        });
+        json!({
+            "x402Version": 2,
+            "paymentPayload": { "x402Version": 2, "accepted": requirements, "payload": payload },
+            "paymentRequirements": requirements,
+        })
+    }
+}
+
+/// The same request in version 1.
+fn version_1(request: &Value) -> Value {
+    let new = &request["paymentRequirements"];
+    let requirements = json!({
+        "scheme": new["scheme"],
+        "network": "solana-devnet",
+        "maxAmountRequired": new["amount"],
+        "resource": "http://example.test/",
+        "description": "",
+        "mimeType": "",
+        "payTo": new["payTo"],
+        "maxTimeoutSeconds": new["maxTimeoutSeconds"],
+        "asset": new["asset"],
+        "extra": new["extra"],
+    });
+    json!({
+        "x402Version": 1,
+        "paymentPayload": {
+            "x402Version": 1,
+            "scheme": new["scheme"],
+            "network": "solana-devnet",
+            "payload": request["paymentPayload"]["payload"],
+        },
+        "paymentRequirements": requirements,
+    })
+}
+
+async fn post(relayer: &str, path: &str, body: &Value) -> (StatusCode, Value) {
+    let answer = reqwest::Client::new()
+        .post(format!("{relayer}{path}"))
+        .json(body)
+        .send()
+        .await
+        .unwrap();
+    let status = answer.status();
+    (status, answer.json().await.unwrap())
+}
+
+/// Runs calls that block away from the runtime.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+async fn payer(units: u64) -> TestPayer {
+    blocking(move || cluster().payer(units)).await
+}
+
+async fn request(payer: &TestPayer, amount: u64, nonce: u64) -> Value {
+    let payer = TestPayer {
+        wallet: payer.wallet.insecure_clone(),
+        agent: payer.agent.insecure_clone(),
+    };
+    blocking(move || payer.request(cluster(), amount, nonce)).await
+}
+
+async fn relayer() -> RunningRelayer {
+    let cluster = blocking(cluster).await;
+    cluster.relayer(cluster.localnet.rpc_url()).await
+}
+
+/// Units that a payer's wallet holds.
+async fn holds(payer: &TestPayer) -> u64 {
+    let key = payer.wallet.pubkey();
+    blocking(move || cluster().tokens(&key)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_pays_a_server_and_every_leg_arrives() {
+    let relayer = relayer().await;
+    let cluster = cluster();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let paywall = Paywall::connect(&relayer.url(), cluster.service, &base)
+        .await
+        .unwrap();
+    let app = Router::new().route(
+        "/report",
+        get(async || "paid for").route_layer(paywall.price(PRICE)),
+    );
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let payer = payer(1_000_000).await;
+    let url = relayer.url();
+    let agent = TestPayer {
+        wallet: payer.wallet.insecure_clone(),
+        agent: payer.agent.insecure_clone(),
+    };
+    let client = blocking(move || agent.client(cluster, &url)).await;
+    for _ in 0..3 {
+        let plan = client
+            .plan(Method::GET, &format!("{base}/report"), HeaderMap::new(), "")
+            .await
+            .unwrap();
+        assert_eq!(plan.amount(), PRICE);
+        let receipt = client.pay(plan).await.unwrap();
+        assert_eq!(receipt.status, StatusCode::OK);
+        assert_eq!(receipt.body, b"paid for");
+        let legs: u64 = receipt.split.iter().map(|leg| leg.amount).sum();
+        assert_eq!(legs, PRICE);
+        assert_eq!(receipt.lamports_per_payment, Some(5_000));
+        let signature = receipt.transaction.parse().unwrap();
+        let landed = blocking(move || cluster.chain.rpc().get_signature_status(&signature)).await;
+        assert_eq!(
+            landed.unwrap(),
+            Some(Ok(())),
+            "the receipt's transaction is on chain"
+        );
+    }
+    assert_eq!(holds(&payer).await, 1_000_000 - 3 * PRICE);
+    let key = payer.wallet.pubkey();
+    assert_eq!(
+        blocking(move || cluster.chain.rpc().get_balance(&key))
+            .await
+            .unwrap(),
+        0
+    );
+    server.abort();
+    relayer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_1_and_2_settle_on_the_same_routes() {
+    let relayer = relayer().await;
+    let payer = payer(1_000_000).await;
+    for (nonce, version) in [(0, 1), (1, 2)] {
+        let mut body = request(&payer, 10_000, nonce).await;
+        if version == 1 {
+            body = version_1(&body);
+        }
+        let (status, answer) = post(&relayer.url(), "/verify", &body).await;
+        assert_eq!(
+            (status, &answer["isValid"]),
+            (StatusCode::OK, &json!(true)),
+            "{answer}"
+        );
+        assert_eq!(answer["payer"], payer.wallet.pubkey().to_string());
+        let (status, answer) = post(&relayer.url(), "/settle", &body).await;
+        assert_eq!(
+            (status, &answer["success"]),
+            (StatusCode::OK, &json!(true)),
+            "{answer}"
+        );
+        let network = if version == 1 {
+            "solana-devnet"
+        } else {
+            Network::Devnet.caip2()
+        };
+        assert_eq!(answer["network"], network);
+        assert_eq!(answer["amount"], "10000");
+    }
+    relayer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_payment_in_twenty_parallel_requests_is_one_success() {
+    let relayer = relayer().await;
+    let payer = payer(1_000_000).await;
+    let body = Arc::new(request(&payer, 10_000, 0).await);
+    let url: Arc<str> = relayer.url().into();
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let (body, url) = (Arc::clone(&body), Arc::clone(&url));
+            tokio::spawn(async move { post(&url, "/settle", &body).await })
+        })
+        .collect();
+    let mut successes = 0;
+    for call in calls {
+        let (status, answer) = call.await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        if answer["success"] == true {
+            successes += 1;
+        } else {
+            let reason = answer["errorReason"].as_str().unwrap();
+            assert!(
+                ["duplicate_settlement", "settlement_pending"].contains(&reason),
+                "{answer}"
+            );
+        }
+    }
+    assert_eq!(successes, 1);
+    assert_eq!(holds(&payer).await, 990_000);
+    let (_, later) = post(&relayer.url(), "/settle", &body).await;
+    assert_eq!(
+        (&later["success"], &later["errorReason"]),
+        (&json!(false), &json!("duplicate_settlement"))
+    );
+    let (_, verdict) = post(&relayer.url(), "/verify", &body).await;
+    assert_eq!(verdict["isValid"], false);
+    relayer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_answered_with_its_reason_and_spends_nothing() {
+    let relayer = relayer().await;
+    let payer = payer(100_000).await;
+    let good = request(&payer, 10_000, 0).await;
+    let lamports = || {
+        blocking(|| {
+            let key = cluster().localnet.keys().relayer.pubkey();
+            cluster().chain.rpc().get_balance(&key).unwrap()
+        })
+    };
+    let before = blocking(|| cluster().earned()).await;
+    let (paid, _) = (lamports().await, ());
+
+    let bend = |path: &[&str], value: Value| {
+        let mut body = good.clone();
+        for root in ["/paymentRequirements", "/paymentPayload/accepted"] {
+            let place = body
+                .pointer_mut(&format!("{root}/{}", path.join("/")))
+                .unwrap();
+            *place = value.clone();
+        }
+        body
+    };
+    let payload = |field: &str, value: Value| {
+        let mut body = good.clone();
+        body["paymentPayload"]["payload"][field] = value;
+        body
+    };
+    let signature = good["paymentPayload"]["payload"]["signature"]
+        .as_str()
+        .unwrap();
+    let mut forged = signature.to_owned();
+    let last = if forged.pop() == Some('a') { 'b' } else { 'a' };
+    forged.push(last);
+    let cases = [
+        (
+            bend(&["network"], json!("solana:unknown")),
+            "invalid_network",
+        ),
+        (
+            bend(&["network"], json!(Network::Mainnet.caip2())),
+            "invalid_network",
+        ),
+        (bend(&["scheme"], json!("exact")), "unsupported_scheme"),
+        (
+            bend(&["asset"], json!(Address::new_unique().to_string())),
+            "invalid_payment_requirements",
+        ),
+        (
+            bend(&["payTo"], json!(Address::new_unique().to_string())),
+            "invalid_payment_requirements",
+        ),
+        (
+            bend(&["amount"], json!("ten")),
+            "invalid_payment_requirements",
+        ),
+        (
+            bend(&["amount"], json!("10001")),
+            "invalid_sluice_split_bad_signature",
+        ),
+        (
+            payload("signature", json!(forged)),
+            "invalid_sluice_split_bad_signature",
+        ),
+        (
+            payload("signature", json!("not base58 0OIl")),
+            "invalid_payload",
+        ),
+        (payload("resource", json!("zz")), "invalid_payload"),
+        (payload("nonce", json!("-1")), "invalid_payload"),
+        (
+            payload("nonce", json!("500")),
+            "invalid_sluice_split_nonce_too_far",
+        ),
+        (
+            payload("lane", json!(0)),
+            "invalid_sluice_split_lane_closed",
+        ),
+        (
+            payload("lane", json!(7)),
+            "invalid_sluice_split_unknown_flag",
+        ),
+        (
+            payload("expiresAt", json!(1)),
+            "invalid_sluice_split_expired",
+        ),
+        (
+            payload("nonceAccount", json!(Address::new_unique().to_string())),
+            "invalid_sluice_split_account_missing",
+        ),
+    ];
+    for (body, reason) in cases {
+        let (status, verdict) = post(&relayer.url(), "/verify", &body).await;
+        assert_eq!(status, StatusCode::OK, "{reason}: {verdict}");
+        assert_eq!(verdict["isValid"], false, "{reason}");
+        assert_eq!(verdict["invalidReason"], reason, "{verdict}");
+        assert!(
+            verdict["invalidMessage"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        );
+        let (status, answer) = post(&relayer.url(), "/settle", &body).await;
+        assert_eq!(status, StatusCode::OK, "{reason}: {answer}");
+        assert_eq!(
+            (&answer["success"], &answer["errorReason"]),
+            (&json!(false), &json!(reason)),
+            "{answer}"
+        );
+        assert_eq!(answer["transaction"], "");
+    }
+    let mut version = good.clone();
+    version["x402Version"] = json!(3);
+    let (_, verdict) = post(&relayer.url(), "/verify", &version).await;
+    assert_eq!(verdict["invalidReason"], "invalid_x402_version");
+    let poor = request(&payer, 100_001, 0).await;
+    let (_, verdict) = post(&relayer.url(), "/verify", &poor).await;
+    assert_eq!(verdict["invalidReason"], "insufficient_funds", "{verdict}");
+
+    let http = reqwest::Client::new();
+    for path in ["/verify", "/settle"] {
+        let url = format!("{}{path}", relayer.url());
+        let answer = http
+            .post(&url)
+            .header("content-type", "application/json")
+            .body("{not json")
+            .send()
+            .await;
+        assert_eq!(answer.unwrap().status(), StatusCode::BAD_REQUEST);
+        let huge = format!("{{\"x402Version\":2,\"a\":\"{}\"}}", "x".repeat(200_000));
+        let answer = http
+            .post(&url)
+            .header("content-type", "application/json")
+            .body(huge)
+            .send()
+            .await;
+        assert_eq!(answer.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    assert_eq!(holds(&payer).await, 100_000);
+    // Other tests settle meanwhile, with the same relayer key: only what this payer lost can be told.
+    let _ = (before, paid);
+
+    // The good one still settles, and its nonce is used after that.
+    let (_, answer) = post(&relayer.url(), "/settle", &good).await;
+    assert_eq!(answer["success"], true, "{answer}");
+    let second = request(&payer, 20_000, 0).await;
+    let (_, verdict) = post(&relayer.url(), "/verify", &second).await;
+    assert_eq!(
+        verdict["invalidReason"], "invalid_sluice_split_nonce_used",
+        "{verdict}"
+    );
+    relayer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_rpc_is_unavailable_and_never_a_failure() {
+    let cluster = blocking(cluster).await;
+    // A way to the RPC that can be cut.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let target = cluster
+        .localnet
+        .rpc_url()
+        .strip_prefix("http://")
+        .unwrap()
+        .to_owned();
+    let pipes = tokio::spawn(async move {
+        let mut open = tokio::task::JoinSet::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            let target = target.clone();
+            open.spawn(async move {
+                if let Ok(mut far) = tokio::net::TcpStream::connect(target).await {
+                    tokio::io::copy_bidirectional(&mut near, &mut far)
+                        .await
+                        .ok();
+                }
+            });
+        }
+    });
+    let relayer = cluster.relayer(&proxy).await;
+    let payer = payer(100_000).await;
+    let body = request(&payer, 10_000, 0).await;
+    let (_, verdict) = post(&relayer.url(), "/verify", &body).await;
+    assert_eq!(verdict["isValid"], true, "{verdict}");
+
+    pipes.abort();
+    pipes.await.ok();
+    for path in ["/verify", "/settle"] {
+        let url = format!("{}{path}", relayer.url());
+        let answer = reqwest::Client::new()
+            .post(url)
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert!(answer.headers().contains_key("retry-after"), "{path}");
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer["retriable"], true, "{path}: {answer}");
+        assert_ne!(
+            answer["success"],
+            json!(false),
+            "{path}: never called a failure"
+        );
+    }
+    let ready = reqwest::get(format!("{}/ready", relayer.url()))
+        .await
+        .unwrap();
+    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let health = reqwest::get(format!("{}/health", relayer.url()))
+        .await
+        .unwrap();
+    assert_eq!(health.status(), StatusCode::OK);
+    assert_eq!(holds(&payer).await, 100_000);
+    relayer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn supported_names_the_scheme_in_both_versions() {
+    let relayer = relayer().await;
+    let answer: Value = reqwest::get(format!("{}/supported", relayer.url()))
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let kinds = answer["kinds"].as_array().unwrap();
+    for (version, network) in [(1, "solana-devnet"), (2, Network::Devnet.caip2())] {
+        assert!(
+            kinds.iter().any(|kind| kind["x402Version"] == version
+                && kind["scheme"] == "sluice-split"
+                && kind["network"] == network),
+            "{answer}"
+        );
+    }
+    let signer = cluster().localnet.keys().relayer.pubkey().to_string();
+    assert_eq!(answer["signers"]["solana:*"], json!([signer]));
+    relayer.stop().await;
+}
