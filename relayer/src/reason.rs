@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use sluice_intent::Skip;
+use sluice_sdk::program_error;
 
 use crate::chain::{Failure, TransactionError};
 
@@ -184,7 +185,11 @@ fn program_error(code: u32) -> Rejection {
         _ => {
             return Rejection::new(
                 Reason::UnexpectedSettle,
-                format!("the program refused the settlement with error {code}"),
+                format!(
+                    "the program refused the settlement: {}",
+                    program_error::message(program_error::OFFSET + code)
+                        .unwrap_or("for a reason that this version does not know")
+                ),
             );
         }
     };

@@ -7,7 +7,7 @@ mod rpc;
 use async_trait::async_trait;
 use serde_json::Value;
 use sluice_intent::Skip;
-use sluice_sdk::Address;
+use sluice_sdk::{Address, program_error};
 use solana_hash::Hash;
 use solana_signature::Signature;
 
@@ -91,9 +91,6 @@ pub enum Failure {
     Other,
 }
 
-/// Errors of an Anchor program begin here.
-const PROGRAM_ERRORS: u64 = 6_000;
-
 impl TransactionError {
     /// What it means.
     pub fn failure(&self) -> Failure {
@@ -107,7 +104,8 @@ impl TransactionError {
             };
         }
         let code = self.json["InstructionError"][1]["Custom"].as_u64();
-        let Some(code) = code.and_then(|code| code.checked_sub(PROGRAM_ERRORS)) else {
+        let Some(code) = code.and_then(|code| code.checked_sub(u64::from(program_error::OFFSET)))
+        else {
             return match &self.json["InsufficientFundsForRent"]["account_index"] {
                 Value::Number(index) if index.as_u64() == Some(0) => Failure::FeePayer,
                 _ => Failure::Other,

@@ -24,12 +24,12 @@ use crate::{
     },
 };
 
-struct World {
-    chain: Arc<FakeChain>,
-    relayer: RunningRelayer,
+pub struct World {
+    pub chain: Arc<FakeChain>,
+    pub relayer: RunningRelayer,
     client: reqwest::Client,
     dir: TempDir,
-    scene: Scene,
+    pub scene: Scene,
 }
 
 fn config(dir: &TempDir, extra: &str) -> Config {
@@ -54,7 +54,7 @@ const QUICK: &str =
     "limits = { confirm_timeout_secs = 1, request_timeout_secs = 5, drain_secs = 5 }";
 
 impl World {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::with(Scene::default(), QUICK).await
     }
 
@@ -78,7 +78,7 @@ impl World {
         Self { relayer, ..self }
     }
 
-    async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
         self.client
             .post(format!("{}{path}", self.relayer.url()))
             .body(body)
@@ -98,7 +98,7 @@ impl World {
         response.json().await.unwrap()
     }
 
-    async fn settle(&self, body: &Value) -> SettleResponse {
+    pub async fn settle(&self, body: &Value) -> SettleResponse {
         let response = self.post("/settle", body.to_string()).await;
         assert_eq!(response.status(), StatusCode::OK);
         response.json().await.unwrap()
@@ -122,7 +122,7 @@ impl World {
         panic!("never {state}: {:?}", self.intent(nonce).await);
     }
 
-    fn body(&self, nonce: u64) -> Value {
+    pub fn body(&self, nonce: u64) -> Value {
         self.scene.body(self.scene.intent(nonce))
     }
 }

@@ -1,6 +1,10 @@
 //! Keys stay where they are.
 
-use std::{io::Write, path::Path};
+use std::{
+    io::Write,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use sluice_relayer::{
     Config,
@@ -9,7 +13,11 @@ use sluice_relayer::{
 };
 use solana_keypair::Keypair;
 
-use crate::scene::{keypair, relayer};
+use crate::{
+    fake::Fate,
+    http::World,
+    scene::{agent, keypair, relayer},
+};
 
 fn json(keypair: &Keypair) -> String {
     serde_json::to_string(&keypair.to_bytes().to_vec()).unwrap()
@@ -85,4 +93,56 @@ fn a_configuration_shows_no_url_that_may_carry_a_key() {
     let shown = format!("{config:?} {} {:?}", config.rpc_url, config.ws_url);
     assert!(shown.contains("https://rpc.example.com"));
     assert!(!shown.contains("hush"), "{shown}");
+}
+
+/// What is logged, as bytes.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn logs_at_their_loudest_hold_no_key() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let world = World::new().await;
+    assert!(world.settle(&world.body(1)).await.success);
+    world.chain.state().fate = Fate::Failed(serde_json::json!("AccountInUse"));
+    assert!(!world.settle(&world.body(2)).await.success);
+    world.chain.state().down = true;
+    world.post("/settle", world.body(3).to_string()).await;
+    world.post("/settle", "{").await;
+    world.relayer.stop().await;
+
+    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let digest = hex::encode(world.scene.intent(1).digest());
+    assert!(
+        text.contains(&digest),
+        "the digest is what one searches for"
+    );
+    for secret in [keypair(1), agent()] {
+        for form in [
+            hex::encode(secret.secret_bytes()),
+            bs58::encode(secret.secret_bytes()).into_string(),
+            bs58::encode(secret.to_bytes()).into_string(),
+            json(&secret),
+            format!("{:?}", secret.secret_bytes()),
+        ] {
+            assert!(!text.contains(&form));
+        }
+    }
 }
