@@ -64,12 +64,12 @@ async fn run(args: &Args) -> Result<()> {
     show::step("The chain is set up by migrations: config, mint, facilitator, service");
     setting.write_migrations(&localnet)?;
     let cli = Cli::new(localnet.rpc_url());
-    cli.run(&["migrate", "plan", "--file", setting.migrations()?])
+    cli.run(&["migrate", "plan", "--file", setting.migrations()])
         .await?;
-    cli.run(&["migrate", "apply", "--file", setting.migrations()?, "--yes"])
+    cli.run(&["migrate", "apply", "--file", setting.migrations(), "--yes"])
         .await?;
     show::say("A second apply finds nothing to do:");
-    cli.run(&["migrate", "apply", "--file", setting.migrations()?, "--yes"])
+    cli.run(&["migrate", "apply", "--file", setting.migrations(), "--yes"])
         .await?;
 
     show::step("The relayer: an x402 facilitator with a ledger");

@@ -233,6 +233,11 @@ async fn run_shown(path: &Path, args: &[&str], line: &str, may_fail: bool) -> Re
         .output()
         .await
         .with_context(|| format!("running {line}"))?;
+    // What a command will do, where that is worth reading twice: a payment's receipt says it again.
+    let review = line.starts_with("sluice payer") && output.status.success();
+    if review {
+        show::output(&String::from_utf8_lossy(&output.stderr));
+    }
     show::output(&String::from_utf8_lossy(&output.stdout));
     if !output.status.success() {
         show::output(&String::from_utf8_lossy(&output.stderr));

@@ -15,10 +15,11 @@ use crate::processes::Localnet;
 /// The demo's service, among its merchant's.
 const SERVICE_ID: u64 = 1;
 
+/// Where everything is, from the workspace's root: what is printed can be typed again there.
+const FOLDER: &str = "target/demo";
+
 /// The folder of a demo.
-pub struct Setting {
-    root: PathBuf,
-}
+pub struct Setting;
 
 impl Setting {
     /// A new folder: the chain is new, too, and a ledger goes with its chain.
@@ -26,18 +27,17 @@ impl Setting {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("..")
             .canonicalize()?;
-        let folder = root.join("target/demo");
-        if folder.exists() {
-            fs::remove_dir_all(&folder)
-                .with_context(|| format!("emptying {}", folder.display()))?;
+        std::env::set_current_dir(&root).with_context(|| format!("entering {}", root.display()))?;
+        if Path::new(FOLDER).exists() {
+            fs::remove_dir_all(FOLDER).with_context(|| format!("emptying {FOLDER}"))?;
         }
-        fs::create_dir_all(&folder)?;
-        Ok(Self { root })
+        fs::create_dir_all(FOLDER)?;
+        Ok(Self)
     }
 
     /// Where everything is.
     pub fn folder(&self) -> PathBuf {
-        self.root.join("target/demo")
+        PathBuf::from(FOLDER)
     }
 
     /// The demo keys.
@@ -52,7 +52,7 @@ impl Setting {
 
     /// The built program.
     pub fn program(&self) -> Result<PathBuf> {
-        let path = self.root.join("target/deploy/sluice.so");
+        let path = PathBuf::from("target/deploy/sluice.so");
         ensure!(
             path.exists(),
             "{} is missing: run `make program`",
@@ -62,14 +62,12 @@ impl Setting {
     }
 
     /// The migrations' file.
-    pub fn migrations(&self) -> Result<&'static str> {
-        // Relative, so that what is printed can be typed again; the demo runs where `make` does.
-        Ok("target/demo/migrations.toml")
+    pub fn migrations(&self) -> &'static str {
+        "target/demo/migrations.toml"
     }
 
     /// Writes the migrations: what a new cluster's admin would write by hand.
     pub fn write_migrations(&self, localnet: &Localnet) -> Result<()> {
-        std::env::set_current_dir(&self.root)?;
         let key = |role: &str| localnet.address(role);
         let text = format!(
             r#"[config]

@@ -392,11 +392,31 @@ fn line(error: &figment::Error, file: &str) -> String {
             format!("expected {expected}")
         }
         (Kind::Message(_), true) => "not usable".to_owned(),
+        (Kind::UnknownField(name, known), _) => {
+            let known: Vec<String> = known.iter().map(|key| format!("`{key}`")).collect();
+            return format!(
+                "{place}: unknown key `{}`: known here are {}",
+                parent(&field, name),
+                known.join(", ")
+            );
+        }
+        (Kind::MissingField(name), _) => format!("`{name}` is missing"),
         (kind, _) => kind.to_string(),
     };
     if field.is_empty() {
         format!("{place}: {what}")
     } else {
         format!("{place}: {field}: {what}")
+    }
+}
+
+/// An unknown key with the tables it stands in. The parser gives the path with or without the key.
+fn parent(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else if path == key || path.ends_with(&format!(".{key}")) {
+        path.to_owned()
+    } else {
+        format!("{path}.{key}")
     }
 }

@@ -12,8 +12,8 @@ Examples:
   sluice-relayer run --config relayer.toml
   SLUICE_RELAYER_LISTEN=0.0.0.0:4020 RUST_LOG=debug sluice-relayer run --config relayer.toml
 
-Every key of the file can be overridden: SLUICE_RELAYER_ and the key in capitals, with two underscores for a
-table (SLUICE_RELAYER_LIMITS__BODY_BYTES). Logs go to standard error; RUST_LOG sets what is logged.";
+Every key of the file can be overridden: SLUICE_RELAYER_ and the key in capitals, with two underscores for a table
+(SLUICE_RELAYER_LIMITS__BODY_BYTES). Logs go to standard error; RUST_LOG sets what is logged.";
 
 #[derive(Parser)]
 #[command(name = "sluice-relayer", version, about = "An x402 facilitator that settles Sluice payments on Solana", after_help = EXAMPLES)]
@@ -56,7 +56,8 @@ async fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Its text holds its cause's already.
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -300,8 +300,16 @@ fn version_1(request: &Value) -> Value {
     })
 }
 
+/// A client that gives up: an answer that never comes must fail a test, not stop it.
+fn http() -> reqwest::Client {
+    reqwest::Client::builder()
+        .timeout(Duration::from_secs(90))
+        .build()
+        .unwrap()
+}
+
 async fn post(relayer: &str, path: &str, body: &Value) -> (StatusCode, Value) {
-    let answer = reqwest::Client::new()
+    let answer = http()
         .post(format!("{relayer}{path}"))
         .json(body)
         .send()
@@ -576,7 +584,7 @@ async fn what_is_wrong_is_answered_with_its_reason_and_spends_nothing() {
     let (_, verdict) = post(&relayer.url(), "/verify", &poor).await;
     assert_eq!(verdict["invalidReason"], "insufficient_funds", "{verdict}");
 
-    let http = reqwest::Client::new();
+    let http = http();
     for path in ["/verify", "/settle"] {
         let url = format!("{}{path}", relayer.url());
         let answer = http
@@ -643,12 +651,7 @@ async fn a_dead_rpc_is_unavailable_and_never_a_failure() {
     pipes.await.ok();
     for path in ["/verify", "/settle"] {
         let url = format!("{}{path}", relayer.url());
-        let answer = reqwest::Client::new()
-            .post(url)
-            .json(&body)
-            .send()
-            .await
-            .unwrap();
+        let answer = http().post(url).json(&body).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert!(answer.headers().contains_key("retry-after"), "{path}");
         let answer: Value = answer.json().await.unwrap();

@@ -9,7 +9,7 @@ use sluice_sdk::{
     instructions::{self, MintArgs, SettleItem},
     token::{TOKEN_2022_PROGRAM, TOKEN_PROGRAM},
 };
-use sluice_tests::{NOW, Payer, TokenState, World, WorldOptions, lane_terms};
+use sluice_tests::{NOW, TokenState, World, WorldOptions, lane_terms};
 use solana_account::Account;
 use solana_signer::Signer;
 

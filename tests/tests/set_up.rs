@@ -457,7 +457,9 @@ fn facilitators_that_are_not_registered() {
         ..good
     };
     let register = instructions::register_facilitator(&operator.pubkey(), &most);
-    world.send(&[register.clone()], &[&operator]).unwrap();
+    world
+        .send(std::slice::from_ref(&register), &[&operator])
+        .unwrap();
     let account: Facilitator = world.decode(&world.facilitator());
     assert_eq!(account.relayer_keys().len(), 8);
     assert_eq!(
@@ -567,7 +569,9 @@ fn services_that_are_not_created() {
         &facilitator,
         &good,
     );
-    world.send(&[create.clone()], &[&merchant]).unwrap();
+    world
+        .send(std::slice::from_ref(&create), &[&merchant])
+        .unwrap();
     assert_eq!(
         world.send(&[create], &[&merchant]).unwrap_err().custom(),
         Some(6_181)

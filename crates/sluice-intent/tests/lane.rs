@@ -640,6 +640,30 @@ fn twice_the_limit_is_reached_around_a_boundary_and_never_passed() {
     assert!(lane.check(&spend(START + 120, 2, 1)).is_ok());
 }
 
+/// Where the bound ends: it is of one length of period. The payer who signs another length also gives up what the
+/// old periods had counted, where they end before the new one begins.
+#[test]
+fn another_length_of_period_counts_from_the_same_start_and_may_forget() {
+    let terms = |period_secs| LaneTerms {
+        period_limit: 100,
+        period_secs,
+        ..open_terms()
+    };
+    let mut lane = open_lane(&terms(100), START);
+    pay(&mut lane, &spend(START + 55, 0, 100)).unwrap();
+    lane.set(&terms(50), START + 58);
+    // The second period of 50 began at 50, and what was spent at 55 was counted to the one of 100 from 0.
+    pay(&mut lane, &spend(START + 60, 1, 100)).unwrap();
+    pay(&mut lane, &spend(START + 100, 2, 100)).unwrap();
+    // Since the change it is twice the limit in any 50 seconds, as everywhere.
+    assert_eq!(lane.check(&spend(START + 109, 3, 1)), Err(Skip::OverPeriod));
+    // A longer length forgets nothing of the period that runs.
+    let mut lane = open_lane(&terms(50), START);
+    pay(&mut lane, &spend(START + 10, 0, 100)).unwrap();
+    lane.set(&terms(100), START + 58);
+    assert_eq!(lane.check(&spend(START + 60, 1, 1)), Err(Skip::OverPeriod));
+}
+
 #[test]
 fn only_a_payment_that_goes_through_rolls_the_period_over() {
     let terms = LaneTerms {

@@ -82,6 +82,8 @@ impl RpcChain {
 /// An error's text. Transport errors name the URL, which may carry a key.
 fn without_url(error: ClientError) -> String {
     match *error.kind {
+        ErrorKind::Reqwest(error) if error.is_timeout() => "the request timed out".to_owned(),
+        ErrorKind::Reqwest(error) if error.is_connect() => "no connection could be made".to_owned(),
         ErrorKind::Reqwest(error) => error.without_url().to_string(),
         ErrorKind::Middleware(_) => "the connection failed".to_owned(),
         kind => kind.to_string(),

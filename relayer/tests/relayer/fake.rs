@@ -123,11 +123,7 @@ impl Chain for FakeChain {
 
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError> {
         let signature = transaction::from_wire(wire).unwrap().signatures[0];
-        let ledger = {
-            let mut state = self.up("sendTransaction")?;
-            state.sent.push(signature);
-            state.ledger.clone()
-        };
+        let ledger = self.up("sendTransaction")?.ledger.clone();
         if let Some(url) = ledger {
             let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
             let written: i64 = sqlx::query_scalar(
@@ -142,7 +138,10 @@ impl Chain for FakeChain {
             pool.close().await;
             self.state().written_ahead &= written == 1;
         }
-        if self.state().send_fails {
+        // Only now: from here on the follower may see it land.
+        let mut state = self.state();
+        state.sent.push(signature);
+        if state.send_fails {
             return Err(ChainError {
                 method: "sendTransaction",
                 problem: "timed out".to_owned(),
