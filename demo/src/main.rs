@@ -10,8 +10,9 @@ mod show;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     balances::Balances,
@@ -37,13 +38,28 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(&Args::parse()).await {
+    let args = Args::parse();
+    // Dropping the demo ends what it started: nothing is left running if it is asked to go early.
+    let ended = tokio::select! {
+        ended = run(&args) => ended,
+        asked = terminated() => asked,
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nerror: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns when the demo is asked to end by SIGTERM.
+async fn terminated() -> Result<()> {
+    signal(SignalKind::terminate())
+        .context("listening for SIGTERM")?
+        .recv()
+        .await;
+    bail!("ended by SIGTERM")
 }
 
 async fn run(args: &Args) -> Result<()> {

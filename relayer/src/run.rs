@@ -204,7 +204,13 @@ impl RunningRelayer {
         if let Err(error) = self.follower.await {
             tracing::warn!(%error, "the follower ended unexpectedly");
         }
-        self.engine.ledger.close().await;
+        // What is written is on disk already; waiting longer for a connection saves nothing.
+        if tokio::time::timeout(LAST_WORDS, self.engine.ledger.close())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the ledger's connections did not close in time");
+        }
         tracing::info!("relayer stopped");
     }
 }

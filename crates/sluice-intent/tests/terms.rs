@@ -222,7 +222,7 @@ fn the_order_of_recipients_is_in_the_hash() {
 }
 
 #[test]
-fn the_caps_themselves_are_accepted() {
+fn the_caps_themselves_are_accepted_and_one_more_is_not() {
     let fields = TermsFields {
         treasury_bps: 1_000,
         facilitator_bps: 5_000,
@@ -230,6 +230,22 @@ fn the_caps_themselves_are_accepted() {
         ..full_terms()
     };
     assert_eq!(fields.as_terms().validate(), Ok(()));
+    let treasury = TermsFields {
+        treasury_bps: 1_001,
+        ..fields.clone()
+    };
+    assert_eq!(
+        treasury.as_terms().validate(),
+        Err(TermsError::TreasuryShare)
+    );
+    let facilitator = TermsFields {
+        facilitator_bps: 5_001,
+        ..fields
+    };
+    assert_eq!(
+        facilitator.as_terms().validate(),
+        Err(TermsError::FacilitatorShare)
+    );
 }
 
 #[test]

@@ -1141,7 +1141,7 @@ fn splits() -> SplitFile {
         (
             "a fixed fee that would overflow",
             (1_000, 2),
-            (0, 0, max),
+            (0, 0, 1 << 63),
             &[10_000],
         ),
         (
