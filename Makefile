@@ -17,18 +17,24 @@ tools: ## Check that a compiler, cargo and the rest are there, and say how to ge
 
 .PHONY: program
 program: tools ## Build the on-chain program: target/deploy/sluice.so
-	@scripts/build-program.sh
+	@+scripts/build-program.sh
 
 .PHONY: binaries
 binaries: tools ## Build validator, relayer, CLI and demo
-	@cargo build --locked $(BINARIES)
+	@+cargo build --locked $(BINARIES)
+
+# Side by side: setting the program's toolchain up is mostly waiting for downloads. The `+` lets the two share
+# make's job slots.
+.PHONY: everything
+everything:
+	@$(MAKE) --no-print-directory -j$$(nproc) program binaries
 
 .PHONY: demo
-demo: program binaries ## Watch payments happen on a local validator, from nothing to the receipts
+demo: everything ## Watch payments happen on a local validator, from nothing to the receipts
 	@target/debug/sluice-demo
 
 .PHONY: demo-up
-demo-up: program binaries ## The same, left running with its URLs printed (Ctrl-C ends it)
+demo-up: everything ## The same, left running with its URLs printed (Ctrl-C ends it)
 	@target/debug/sluice-demo --keep
 
 .PHONY: test

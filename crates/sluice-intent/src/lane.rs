@@ -195,6 +195,9 @@ impl Lane {
 
     /// Sets key, limits and scope. The window is never touched, so that no change of keys revives a nonce;
     /// what is spent stays for the same key and starts anew for another one.
+    ///
+    /// Another period length for the same key counts from the old period's start, so it can end that period at
+    /// once and forget what was spent in it. Only the payer can do this.
     pub fn set(&mut self, terms: &LaneTerms, now: i64) {
         if self.key != terms.key {
             self.period_start = now;

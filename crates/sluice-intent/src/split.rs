@@ -22,6 +22,17 @@ pub enum SplitError {
     Treasury,
 }
 
+impl core::fmt::Display for SplitError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Recipients => "1 to 8 recipients' shares must add up to 10000 bps",
+            Self::Treasury => "the treasury's share is over 10000 bps",
+        })
+    }
+}
+
+impl core::error::Error for SplitError {}
+
 /// What the treasury and the facilitator take before the recipients divide the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fees {
