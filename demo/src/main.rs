@@ -132,17 +132,7 @@ async fn run(args: &Args) -> Result<()> {
 
     show::step("The agent pays, three times: it signs 40 bytes, and owns no SOL");
     let report = api.url("/report");
-    let pay = [
-        "pay",
-        &report,
-        "--payer",
-        &payer,
-        "--signer",
-        &agent_file,
-        "--relayer",
-        relayer.url(),
-        "--yes",
-    ];
+    let pay = payment(&report, &payer, &agent_file, relayer.url());
     for _ in 0..3 {
         cli.run(&pay).await?;
     }
@@ -150,17 +140,7 @@ async fn run(args: &Args) -> Result<()> {
     show::step("What the agent may not do is refused before anything is spent");
     show::say("A route for 0.50 is over its limit of 0.10 a payment:");
     let archive = api.url("/archive");
-    let over = [
-        "pay",
-        &archive,
-        "--payer",
-        &payer,
-        "--signer",
-        &agent_file,
-        "--relayer",
-        relayer.url(),
-        "--yes",
-    ];
+    let over = payment(&archive, &payer, &agent_file, relayer.url());
     ensure!(
         !cli.may_fail(&over).await?,
         "a payment over the limit went through"
@@ -190,4 +170,19 @@ async fn run(args: &Args) -> Result<()> {
     localnet.stop().await?;
     println!("\nDone. Nothing is left running.");
     Ok(())
+}
+
+/// The arguments of `sluice pay`, as the agent types them.
+fn payment<'a>(url: &'a str, payer: &'a str, signer: &'a str, relayer: &'a str) -> [&'a str; 9] {
+    [
+        "pay",
+        url,
+        "--payer",
+        payer,
+        "--signer",
+        signer,
+        "--relayer",
+        relayer,
+        "--yes",
+    ]
 }

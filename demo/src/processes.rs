@@ -142,7 +142,13 @@ impl Relayer {
         let config = config.to_str().context("a path in UTF-8")?;
         let path = binary("sluice-relayer")?;
         let check = ["check", "--config", config, "--rpc"];
-        run(&path, &check, "sluice-relayer", false).await?;
+        run(
+            &path,
+            &check,
+            &format!("sluice-relayer {}", check.join(" ")),
+            false,
+        )
+        .await?;
         let log = fs::File::create(setting.relayer_log())?;
         let mut child = Command::new(&path)
             .args(["run", "--config", config])
@@ -216,15 +222,11 @@ impl Cli {
         let path = binary("sluice")?;
         let mut all = vec!["-u", self.rpc_url.as_str()];
         all.extend_from_slice(args);
-        run_shown(&path, &all, &format!("sluice {}", args.join(" ")), may_fail).await
+        run(&path, &all, &format!("sluice {}", args.join(" ")), may_fail).await
     }
 }
 
-async fn run(path: &Path, args: &[&str], name: &str, may_fail: bool) -> Result<bool> {
-    run_shown(path, args, &format!("{name} {}", args.join(" ")), may_fail).await
-}
-
-async fn run_shown(path: &Path, args: &[&str], line: &str, may_fail: bool) -> Result<bool> {
+async fn run(path: &Path, args: &[&str], line: &str, may_fail: bool) -> Result<bool> {
     show::command(line);
     let output = Command::new(path)
         .args(args)

@@ -43,8 +43,7 @@ const _: () = assert!(size_of::<Config>() == 248);
 impl Config {
     /// The treasury's share at `now`: the announced one once its time has come.
     pub fn treasury_bps_at(&self, now: i64) -> u16 {
-        let due = self.fees_effective_at != 0 && now >= self.fees_effective_at;
-        if due {
+        if self.announcement_is_due(now) {
             self.pending_treasury_bps
         } else {
             self.treasury_bps
@@ -53,10 +52,14 @@ impl Config {
 
     /// Makes a due announcement the current share.
     pub fn apply_due_fees(&mut self, now: i64) {
-        self.treasury_bps = self.treasury_bps_at(now);
-        if self.fees_effective_at != 0 && now >= self.fees_effective_at {
+        if self.announcement_is_due(now) {
+            self.treasury_bps = self.pending_treasury_bps;
             self.fees_effective_at = 0;
             self.pending_treasury_bps = 0;
         }
+    }
+
+    fn announcement_is_due(&self, now: i64) -> bool {
+        self.fees_effective_at != 0 && now >= self.fees_effective_at
     }
 }
