@@ -6,6 +6,8 @@ SHELL := /bin/bash
 PROGRAM := target/deploy/sluice.so
 # One cargo call for everything that runs: two would choose two sets of features and build the Solana crates twice.
 BINARIES := -p sluice-localnet -p sluice-relayer -p sluice-cli -p sluice-demo
+# Seconds that `make fuzz` gives each target.
+FUZZ_SECONDS ?= 300
 
 .PHONY: help
 help: ## What there is
@@ -40,6 +42,14 @@ demo-up: everything ## The same, left running with its URLs printed (Ctrl-C ends
 .PHONY: test
 test: program ## Every test: pure core, program in LiteSVM, relayer, CLI, end to end over HTTP
 	@cargo test --locked --workspace
+
+.PHONY: fuzz
+fuzz: ## Fuzz the pure core and the arguments of settle, 5 minutes a target (FUZZ_SECONDS=...); installs nothing
+	@+nice fuzz/run.sh $(FUZZ_SECONDS)
+
+.PHONY: fuzz-short
+fuzz-short: ## The same for 10 seconds a target, as CI does
+	@+fuzz/run.sh 10
 
 .PHONY: bench
 bench: program ## What a payment costs: compute units, bytes, lamports (target/bench/program.json)

@@ -3,131 +3,21 @@
 
 mod support;
 
-use std::collections::HashSet;
 use std::mem::offset_of;
 
 use bytemuck::Zeroable;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sluice_intent::{Key, Lane, LaneTerms, Scope, Skip, Spend, UNLIMITED, Window, lane};
-use support::{config, edgy_u64};
+use support::{
+    config, edgy_u64,
+    reference::{LaneModel, open_terms, sum},
+};
 
 const START: i64 = 1_700_000_000;
 const SERVICE: Key = [0x51; 32];
 const AUTHORITY: Key = [0xa1; 32];
 const FACILITATOR: Key = [0xf1; 32];
-
-/// What a lane is to do, from its description alone: whole histories, and integers that cannot overflow.
-#[derive(Clone, Debug)]
-struct Model {
-    terms: LaneTerms,
-    /// When the current period began.
-    start: i128,
-    /// Payments of the current period, and of the current key.
-    in_period: Vec<u64>,
-    in_all: Vec<u64>,
-    /// Every nonce that this lane ever took, whoever signed.
-    taken: HashSet<u64>,
-    top: u64,
-}
-
-impl Model {
-    fn new() -> Self {
-        Self {
-            terms: LaneTerms {
-                key: [0; 32],
-                ..open_terms()
-            },
-            start: 0,
-            in_period: Vec::new(),
-            in_all: Vec::new(),
-            taken: HashSet::new(),
-            top: 0,
-        }
-    }
-
-    fn set(&mut self, terms: &LaneTerms, now: i64) {
-        if terms.key != self.terms.key {
-            self.start = i128::from(now);
-            self.in_period.clear();
-            self.in_all.clear();
-        }
-        self.terms = *terms;
-    }
-
-    /// Whether a new period has begun by `now`, and when the current one did.
-    fn period(&self, now: i64) -> (bool, i128) {
-        let secs = i128::from(self.terms.period_secs);
-        let elapsed = i128::from(now) - self.start;
-        if secs == 0 || elapsed < secs {
-            return (false, self.start);
-        }
-        (true, self.start + elapsed / secs * secs)
-    }
-
-    fn answer(&self, spend: &Spend<'_>) -> Result<(), Skip> {
-        let exceeds = |spent: &[u64], limit: u64| {
-            let sum: u128 = spent.iter().map(|amount| u128::from(*amount)).sum();
-            limit != u64::MAX && sum + u128::from(spend.amount) > u128::from(limit)
-        };
-        let in_scope = match self.terms.scope {
-            Scope::Any => true,
-            Scope::Service(key) => key == *spend.service,
-            Scope::Authority(key) => key == *spend.authority,
-            Scope::Facilitator(key) => key == *spend.facilitator,
-        };
-        let (rolled, _) = self.period(spend.now);
-        let in_period: &[u64] = if rolled { &[] } else { &self.in_period };
-        let (nonce, top) = (i128::from(spend.nonce), i128::from(self.top));
-        // The first reason that applies is the answer; this is the order that clients can rely on.
-        let reasons = [
-            (self.terms.key == [0; 32], Skip::LaneClosed),
-            (spend.now > self.terms.expires_at, Skip::LaneExpired),
-            (!in_scope, Skip::Scope),
-            (nonce > top + 128, Skip::NonceTooFar),
-            (nonce <= top - 256, Skip::NonceTooOld),
-            (self.taken.contains(&spend.nonce), Skip::NonceUsed),
-            (spend.amount > self.terms.max_per_payment, Skip::OverMax),
-            (
-                self.terms.period_secs > 0 && exceeds(in_period, self.terms.period_limit),
-                Skip::OverPeriod,
-            ),
-            (
-                exceeds(&self.in_all, self.terms.total_limit),
-                Skip::OverTotal,
-            ),
-        ];
-        match reasons.iter().find(|(applies, _)| *applies) {
-            Some((_, skip)) => Err(*skip),
-            None => Ok(()),
-        }
-    }
-
-    fn pay(&mut self, spend: &Spend<'_>) {
-        let (rolled, start) = self.period(spend.now);
-        if rolled {
-            self.start = start;
-            self.in_period.clear();
-        }
-        self.in_period.push(spend.amount);
-        self.in_all.push(spend.amount);
-        assert!(self.taken.insert(spend.nonce), "a nonce was taken twice");
-        self.top = self.top.max(spend.nonce);
-    }
-}
-
-/// A lane without limits for key 1.
-fn open_terms() -> LaneTerms {
-    LaneTerms {
-        key: [1; 32],
-        expires_at: i64::MAX,
-        max_per_payment: UNLIMITED,
-        period_limit: UNLIMITED,
-        period_secs: 0,
-        total_limit: UNLIMITED,
-        scope: Scope::Any,
-    }
-}
 
 fn open_lane(terms: &LaneTerms, now: i64) -> Lane {
     let mut lane = Lane::zeroed();
@@ -309,7 +199,7 @@ fn assert_headroom_is_exact(lane: &Lane, now: i64) {
 /// Runs a sequence beside the model and gives how many payments went through.
 fn run(ops: &[Op]) -> usize {
     let mut lane = Lane::zeroed();
-    let mut model = Model::new();
+    let mut model = LaneModel::default();
     let mut now = START;
     let mut regime = 0;
     let mut paid: Vec<Paid> = Vec::new();
@@ -357,8 +247,10 @@ fn run(ops: &[Op]) -> usize {
                     // What the lane allowed, by its terms and the clock alone.
                     let terms = model.terms;
                     assert!(amount <= terms.max_per_payment && now <= terms.expires_at);
-                    let sum: u128 = model.in_all.iter().map(|a| u128::from(*a)).sum();
-                    assert!(terms.total_limit == UNLIMITED || sum <= u128::from(terms.total_limit));
+                    let spent = sum(&model.in_all);
+                    assert!(
+                        terms.total_limit == UNLIMITED || spent <= u128::from(terms.total_limit)
+                    );
                     paid.push(Paid {
                         at: now,
                         amount,
@@ -376,7 +268,7 @@ fn run(ops: &[Op]) -> usize {
         assert_eq!(i128::from(lane.period_start), model.start);
         assert_eq!(lane.period_spent, stored(&model.in_period));
         assert_eq!(lane.total_spent, stored(&model.in_all));
-        assert_eq!(lane.top, model.top);
+        assert_eq!(lane.top, model.window.top);
         assert_headroom_is_exact(&lane, now);
     }
     assert_no_stretch_over_twice_the_limit(&paid);

@@ -6,7 +6,7 @@ mod support;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sluice_intent::split::{Fees, Shares, SplitError, split};
-use support::{config, edgy_u64, reference_split, shares};
+use support::{config, edgy_u64, reference::reference_split, shares};
 
 /// Fees within the caps that every service is checked against.
 fn capped_fees() -> impl Strategy<Value = Fees> {

@@ -16,7 +16,7 @@ use files::{
 };
 use sluice_intent::signature::{verify, verify_bytes};
 use sluice_intent::{Entry, Flags, Lane, LaneTerms, Scope, Skip, Spend, intent, resource};
-use support::{IntentFields, TermsFields, reference_split, sha256};
+use support::{IntentFields, TermsFields, reference::reference_split, sha256};
 
 #[test]
 fn the_files_that_are_checked_in_are_what_the_crate_computes() {

@@ -3,44 +3,16 @@
 
 mod support;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sluice_intent::window::{MAX_JUMP, WINDOW_BITS, Window};
 use sluice_intent::{Skip, window};
-use support::config;
-
-/// Remembers every nonce ever taken, as the window cannot.
-#[derive(Clone, Debug, Default)]
-struct Model {
-    top: u64,
-    taken: HashSet<u64>,
-}
-
-impl Model {
-    fn answer(&self, nonce: u64) -> Result<(), Skip> {
-        // In 128 bits, so that no edge needs care.
-        let (nonce_, top) = (i128::from(nonce), i128::from(self.top));
-        if nonce_ > top + 128 {
-            Err(Skip::NonceTooFar)
-        } else if nonce_ <= top - 256 {
-            Err(Skip::NonceTooOld)
-        } else if self.taken.contains(&nonce) {
-            Err(Skip::NonceUsed)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn take(&mut self, nonce: u64) {
-        assert!(self.taken.insert(nonce), "nonce {nonce} taken twice");
-        self.top = self.top.max(nonce);
-    }
-}
+use support::{config, reference::WindowModel};
 
 /// Asserts that window and model answer alike, and moves both.
-fn step(window: &mut Window, model: &mut Model, nonce: u64) -> Result<(), Skip> {
+fn step(window: &mut Window, model: &mut WindowModel, nonce: u64) -> Result<(), Skip> {
     let before = *window;
     let got = window.take(nonce);
     assert_eq!(*window, before, "take changes nothing by itself");
@@ -85,7 +57,7 @@ fn aim() -> impl Strategy<Value = Aim> {
 }
 
 /// Runs a sequence and gives how many nonces were taken.
-fn run(mut window: Window, mut model: Model, aims: &[Aim]) -> usize {
+fn run(mut window: Window, mut model: WindowModel, aims: &[Aim]) -> usize {
     let mut asked: Vec<u64> = Vec::new();
     let mut taken = 0;
     for aim in aims {
@@ -104,14 +76,14 @@ fn run(mut window: Window, mut model: Model, aims: &[Aim]) -> usize {
 }
 
 /// A window whose top was taken and nothing else.
-fn at(top: u64) -> (Window, Model) {
+fn at(top: u64) -> (Window, WindowModel) {
     let window = Window {
         top,
         bits: [1, 0, 0, 0],
     };
-    let model = Model {
+    let model = WindowModel {
         top,
-        taken: HashSet::from([top]),
+        taken: BTreeSet::from([top]),
     };
     (window, model)
 }
@@ -121,7 +93,7 @@ proptest! {
 
     #[test]
     fn a_fresh_window_answers_as_the_model_over_thousands_of_takes(aims in vec(aim(), 2_000..3_000)) {
-        let taken = run(Window::default(), Model::default(), &aims);
+        let taken = run(Window::default(), WindowModel::default(), &aims);
         // Or the property would hold of a window that refuses everything.
         prop_assert!(taken > aims.len() / 5, "only {taken} of {} were taken", aims.len());
     }

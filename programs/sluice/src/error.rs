@@ -1,147 +1,128 @@
 //! Errors. 6001 to 6027 are `sluice_intent::Skip` codes under `strict`; 6100 and up are whole instructions
 //! that cannot run.
+//!
+//! Handlers fail through [`fail`] and [`ensure`], never through Anchor's own conversion: that builds a
+//! structure of strings at every place that can fail, a tenth of the program's bytes
+//! (`docs/decisions/006-one-way-to-fail.md`).
 
-use anchor_lang::{error::ERROR_CODE_OFFSET, prelude::*};
+use anchor_lang::{error::ERROR_CODE_OFFSET, prelude::*, solana_program::log::sol_log};
 use sluice_intent::{Skip, TermsError};
 
-#[error_code]
-pub enum SluiceError {
-    #[msg("the nonce account does not exist: open it first")]
-    AccountMissing = 1,
-    #[msg("not a writable nonce account of this program")]
-    AccountForeign = 2,
-    #[msg("the nonce account's layout is of another version")]
-    AccountVersion = 3,
-    #[msg("the nonce account is for another mint than the service")]
-    MintMismatch = 4,
-    #[msg("a flag of the entry is unknown")]
-    UnknownFlag = 5,
-    #[msg("the lane has no key: set it first")]
-    LaneClosed = 6,
-    #[msg("the lane's key has expired")]
-    LaneExpired = 7,
-    #[msg("the lane's scope does not cover this service")]
-    Scope = 8,
-    #[msg("the intent has expired")]
-    Expired = 9,
-    #[msg("the intent expires further ahead than the config allows")]
-    ExpiryTooFar = 10,
-    #[msg("the nonce is used")]
-    NonceUsed = 11,
-    #[msg("the nonce is below the window")]
-    NonceTooOld = 12,
-    #[msg("the nonce is too far above the window")]
-    NonceTooFar = 13,
-    #[msg("over the lane's limit a payment")]
-    OverMax = 14,
-    #[msg("over the lane's limit a period")]
-    OverPeriod = 15,
-    #[msg("over the lane's limit in all")]
-    OverTotal = 16,
-    #[msg("below the minimum of the service or the mint")]
-    BelowMinimum = 17,
-    #[msg("above the maximum of the mint")]
-    AboveMaximum = 18,
-    #[msg("the signature is not the lane key's over this intent")]
-    BadSignature = 19,
-    #[msg("not the token account that the nonce account may pull from")]
-    SourceMismatch = 20,
-    #[msg("the source is closed or not a token account of the mint")]
-    SourceUnusable = 21,
-    #[msg("the source no longer belongs to the payer")]
-    OwnerChanged = 22,
-    #[msg("the source is frozen")]
-    SourceFrozen = 23,
-    #[msg("the source's delegate is not the nonce account: approve it")]
-    DelegateGone = 24,
-    #[msg("the approved amount is used up: approve more")]
-    DelegatedShort = 25,
-    #[msg("the source holds too little")]
-    BalanceShort = 26,
-    #[msg("the source is the vault or a leg of the split")]
-    SelfPayment = 27,
+macro_rules! errors {
+    ($($name:ident = $code:tt, $text:tt;)*) => {
+        #[error_code]
+        pub enum SluiceError {
+            $(#[msg($text)] $name = $code,)*
+        }
 
-    #[msg("settlement is paused")]
-    Paused = 100,
-    #[msg("the facilitator is suspended")]
-    FacilitatorSuspended = 101,
-    #[msg("settlement in this mint is switched off")]
-    MintDisabled = 102,
-    #[msg("the service is closed")]
-    ServiceInactive = 103,
-    #[msg("the fee payer is not a relayer key of the service's facilitator")]
-    RelayerNotRegistered = 104,
-    #[msg("the facilitator is not the service's")]
-    WrongFacilitator = 105,
-    #[msg("the mint is not the service's, or not the accepted one")]
-    WrongMint = 106,
-    #[msg("the vault is not the service's")]
-    WrongVault = 107,
-    #[msg("a destination is not the one in the terms")]
-    WrongDestination = 108,
-    #[msg("the treasury's token account is not the accepted mint's")]
-    WrongTreasury = 109,
-    #[msg("the token program is not the mint's")]
-    WrongTokenProgram = 110,
-    #[msg("a settle needs at least one entry, and two accounts for each")]
-    EntryAccounts = 111,
+        const TEXTS: &[(u8, &str)] = &[$(($code, $text)),*];
+    };
+}
 
-    #[msg("only the program's upgrade authority may do this")]
-    NotUpgradeAuthority = 120,
-    #[msg("only the admin may do this")]
-    NotAdmin = 121,
-    #[msg("only the admin or, to pause, the guardian may do this")]
-    NotGuardian = 122,
-    #[msg("only the payer may do this")]
-    NotPayer = 123,
+errors! {
+    AccountMissing = 1, "the nonce account does not exist: open it first";
+    AccountForeign = 2, "not a writable nonce account of this program";
+    AccountVersion = 3, "the nonce account's layout is of another version";
+    MintMismatch = 4, "the nonce account is for another mint than the service";
+    UnknownFlag = 5, "a flag of the entry is unknown";
+    LaneClosed = 6, "the lane has no key: set it first";
+    LaneExpired = 7, "the lane's key has expired";
+    Scope = 8, "the lane's scope does not cover this service";
+    Expired = 9, "the intent has expired";
+    ExpiryTooFar = 10, "the intent expires further ahead than the config allows";
+    NonceUsed = 11, "the nonce is used";
+    NonceTooOld = 12, "the nonce is below the window";
+    NonceTooFar = 13, "the nonce is too far above the window";
+    OverMax = 14, "over the lane's limit a payment";
+    OverPeriod = 15, "over the lane's limit a period";
+    OverTotal = 16, "over the lane's limit in all";
+    BelowMinimum = 17, "below the minimum of the service or the mint";
+    AboveMaximum = 18, "above the maximum of the mint";
+    BadSignature = 19, "the signature is not the lane key's over this intent";
+    SourceMismatch = 20, "not the token account that the nonce account may pull from";
+    SourceUnusable = 21, "the source is closed or not a token account of the mint";
+    OwnerChanged = 22, "the source no longer belongs to the payer";
+    SourceFrozen = 23, "the source is frozen";
+    DelegateGone = 24, "the source's delegate is not the nonce account: approve it";
+    DelegatedShort = 25, "the approved amount is used up: approve more";
+    BalanceShort = 26, "the source holds too little";
+    SelfPayment = 27, "the source is the vault or a leg of the split";
 
-    #[msg("over the cap in code: treasury 1000 bps, facilitator 5000 bps, intent life 3600 s")]
-    OverCap = 130,
-    #[msg("the intent life must be above 0 s")]
-    ZeroTtl = 131,
-    #[msg("the zero address is not allowed here")]
-    ZeroAddress = 132,
-    #[msg("the account's layout is of another version")]
-    WrongVersion = 133,
+    Paused = 100, "settlement is paused";
+    FacilitatorSuspended = 101, "the facilitator is suspended";
+    MintDisabled = 102, "settlement in this mint is switched off";
+    ServiceInactive = 103, "the service is closed";
+    RelayerNotRegistered = 104, "the fee payer is not a relayer key of the service's facilitator";
+    WrongFacilitator = 105, "the facilitator is not the service's";
+    WrongMint = 106, "the mint is not the service's, or not the accepted one";
+    WrongVault = 107, "the vault is not the service's";
+    WrongDestination = 108, "a destination is not the one in the terms";
+    WrongTreasury = 109, "the treasury's token account is not the accepted mint's";
+    WrongTokenProgram = 110, "the token program is not the mint's";
+    EntryAccounts = 111, "the accounts after the fixed ones do not fit the instruction";
+    VaultUnusable = 112, "nothing can enter or leave the vault now: it is frozen, or its mint paused or hooked";
+    MintUnusable = 113, "the mint has an extension, a fee, a hook or a pause that was not accepted";
+    NothingToDistribute = 114, "nothing to distribute: the vault holds too little, or nobody can be paid";
 
-    #[msg("Token-2022 mints are not accepted by this version")]
-    Token2022NotAccepted = 140,
-    #[msg("the native mint cannot be accepted: wrapped SOL can change without a transfer")]
-    NativeMint = 141,
-    #[msg("not an initialised mint of a known token program")]
-    InvalidMint = 142,
-    #[msg("not an initialised token account of this mint and owner")]
-    InvalidTokenAccount = 143,
-    #[msg("the minimum is above the maximum")]
-    InvalidAmounts = 144,
-    #[msg("extensions can only be allowed for Token-2022 mints")]
-    InvalidExtensions = 145,
+    NotUpgradeAuthority = 120, "only the program's upgrade authority may do this";
+    NotAdmin = 121, "only the admin may do this";
+    NotGuardian = 122, "only the admin or, to pause, the guardian may do this";
+    NotPayer = 123, "only the payer may do this";
+    NotAuthority = 124, "only the account's authority may do this";
+    NotPending = 125, "only the key that was proposed may accept";
+    NotIdle = 126, "only the payer may close this now; its rent payer after 30 idle days";
 
-    #[msg("1 to 8 distinct relayer keys, none of them zero or an authority")]
-    InvalidRelayers = 150,
-    #[msg("a service needs 1 to 8 recipients")]
-    RecipientCount = 160,
-    #[msg("the recipients' shares must each be above 0 and add up to 10000 bps")]
-    RecipientShares = 161,
-    #[msg("the same recipient stands twice")]
-    DuplicateRecipient = 162,
-    #[msg("the service itself cannot be a recipient")]
-    RecipientIsService = 163,
-    #[msg("below the facilitator's minimum share")]
-    BelowFacilitatorMinimum = 164,
-    #[msg("the facilitator's share is over its cap")]
-    FacilitatorShare = 165,
-    #[msg("lane 0 or 1; lane 0 takes the payer's own key or none; the scope is unknown")]
-    InvalidLane = 170,
-    #[msg("arithmetic overflow")]
-    Overflow = 180,
-    #[msg("the account exists already")]
-    AlreadyExists = 181,
+    OverCap = 130, "over the cap in code: treasury 1000 bps, facilitator 5000 bps, intent life 3600 s";
+    ZeroTtl = 131, "the intent life must be above 0 s";
+    ZeroAddress = 132, "the zero address is not allowed here";
+    WrongVersion = 133, "the account's layout is of another version";
+    WrongAccount = 134, "not the account of this program that belongs here";
+
+    NativeMint = 141, "the native mint cannot be accepted: wrapped SOL can change without a transfer";
+    InvalidMint = 142, "not an initialised mint of a known token program";
+    InvalidTokenAccount = 143, "not a usable token account of this mint and owner";
+    InvalidAmounts = 144, "the minimum is above the maximum";
+    InvalidExtensions = 145, "an extension that no mint may be accepted with, or a classic mint with any";
+
+    InvalidRelayers = 150, "1 to 8 distinct relayer keys, none of them zero or an authority";
+    RecipientCount = 160, "a service needs 1 to 8 recipients";
+    RecipientShares = 161, "the recipients' shares must each be above 0 and add up to 10000 bps";
+    DuplicateRecipient = 162, "the same recipient stands twice";
+    RecipientIsService = 163, "the service itself cannot be a recipient";
+    BelowFacilitatorMinimum = 164, "below the facilitator's minimum share";
+    FacilitatorShare = 165, "the facilitator's share is over its cap";
+    UpToDate = 166, "the service has the current treasury share already";
+    InvalidLane = 170, "lane 0 or 1; lane 0 takes the payer's own key or none; the scope is unknown";
+    SameSlot = 171, "a nonce account cannot be closed in the slot in which it was opened: try again";
+    Overflow = 180, "arithmetic overflow";
+    AlreadyExists = 181, "the account exists already";
+}
+
+/// The error of a handler: the number for programs, the message in the log for people.
+#[cold]
+#[inline(never)]
+pub fn fail(error: SluiceError) -> Error {
+    numbered(error as u8)
+}
+
+/// Fails with `error` unless `holds`.
+#[inline(always)]
+pub fn ensure(holds: bool, error: SluiceError) -> Result<()> {
+    if holds { Ok(()) } else { Err(fail(error)) }
 }
 
 /// The error of a skip code, for `strict`. The numbers agree by construction, and a test compares the names.
 pub fn strict(skip: Skip) -> Error {
-    ProgramError::Custom(ERROR_CODE_OFFSET + u32::from(skip.code())).into()
+    numbered(skip.code())
+}
+
+#[cold]
+#[inline(never)]
+fn numbered(code: u8) -> Error {
+    if let Some((_, text)) = TEXTS.iter().find(|(number, _)| *number == code) {
+        sol_log(text);
+    }
+    ProgramError::Custom(ERROR_CODE_OFFSET + u32::from(code)).into()
 }
 
 impl From<TermsError> for SluiceError {

@@ -12,7 +12,10 @@ use anchor_lang::{
 };
 use sluice_intent::Skip;
 
-use crate::SluiceError;
+use crate::{
+    SluiceError,
+    error::{ensure, fail},
+};
 
 /// The classic SPL token program.
 pub const TOKEN_PROGRAM: Pubkey = pubkey!("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA");
@@ -24,56 +27,219 @@ pub const ASSOCIATED_TOKEN_PROGRAM: Pubkey =
 /// The mint of wrapped SOL.
 pub const NATIVE_MINT: Pubkey = pubkey!("So11111111111111111111111111111111111111112");
 
+/// The Token-2022 program's mint of wrapped SOL.
+pub const NATIVE_MINT_2022: Pubkey = pubkey!("9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9");
+
 const MINT_LEN: usize = 82;
 const ACCOUNT_LEN: usize = 165;
+/// A multisig of the token program: the one length that is never an account with extensions.
+const MULTISIG_LEN: usize = 355;
+/// The byte after the base of an account with extensions.
+const KIND_MINT: u8 = 1;
+const KIND_ACCOUNT: u8 = 2;
 const STATE_INITIALIZED: u8 = 1;
 const STATE_FROZEN: u8 = 2;
 const TRANSFER_CHECKED: u8 = 12;
 
-/// The decimals of an initialised classic mint.
+/// Extensions of Token-2022 by their number in its list of type, length and value.
+mod extension {
+    pub const TRANSFER_FEE_CONFIG: u16 = 1;
+    pub const CONFIDENTIAL_TRANSFER_ACCOUNT: u16 = 5;
+    pub const MEMO_TRANSFER: u16 = 8;
+    pub const TRANSFER_HOOK: u16 = 14;
+    pub const PAUSABLE: u16 = 26;
+
+    /// What the admin may allow a mint to carry: transfer fee, close authority, confidential transfer, default
+    /// state, interest, permanent delegate, hook, confidential fee, pointers and metadata, groups, confidential
+    /// mint and burn, scaled amounts, pausable. Fees, hooks and pauses are read again at every settle.
+    ///
+    /// Not among them: what stops every transfer (non-transferable, 9), and what this version does not know.
+    pub const ALLOWABLE: u64 = bits(&[
+        1, 3, 4, 6, 10, 12, 14, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26,
+    ]);
+    /// What a token account may carry: fee amounts, confidential balances, immutable owner, memo, CPI guard, hook,
+    /// pausable. The memo and confidential ones decide further whether it can receive.
+    pub const ACCOUNT: u64 = bits(&[2, 5, 7, 8, 11, 15, 17, 27]);
+
+    const fn bits(numbers: &[u32]) -> u64 {
+        let mut set = 0u64;
+        let mut i = 0;
+        while i < numbers.len() {
+            set |= 1 << numbers[i];
+            i += 1;
+        }
+        set
+    }
+
+    /// Whether an extension is in a set; a number past the set's width never is.
+    pub fn within(kind: u16, set: u64) -> bool {
+        1u64.checked_shl(u32::from(kind))
+            .is_some_and(|bit| set & bit != 0)
+    }
+}
+
+/// Whether `each` holds for every extension (number and value) in a list of them.
+fn all_extensions(mut list: &[u8], mut each: impl FnMut(u16, &[u8]) -> bool) -> bool {
+    while let Some(([k0, k1, l0, l1], rest)) = list.split_first_chunk::<4>() {
+        let kind = u16::from_le_bytes([*k0, *k1]);
+        if kind == 0 {
+            break;
+        }
+        let len = usize::from(u16::from_le_bytes([*l0, *l1]));
+        let Some((value, after)) = rest.split_at_checked(len) else {
+            return false;
+        };
+        if !each(kind, value) {
+            return false;
+        }
+        list = after;
+    }
+    true
+}
+
+/// The list of extensions behind an account's or a mint's base, which Token-2022 pads to one length; `None`
+/// for data of any other shape.
+fn extensions<'a>(
+    data: &'a [u8],
+    base: usize,
+    kind: u8,
+    token_program: &Pubkey,
+) -> Option<&'a [u8]> {
+    if data.len() == base {
+        return Some(&[]);
+    }
+    match data.get(ACCOUNT_LEN..)? {
+        [tag, list @ ..]
+            if *tag == kind
+                && data.len() != MULTISIG_LEN
+                && *token_program == TOKEN_2022_PROGRAM =>
+        {
+            Some(list)
+        }
+        _ => None,
+    }
+}
+
+/// The decimals of an initialised mint of a token program, wrapped SOL excepted.
 pub fn mint_decimals(mint: &AccountInfo<'_>) -> Result<u8> {
-    require_keys_neq!(
-        *mint.owner,
-        TOKEN_2022_PROGRAM,
-        SluiceError::Token2022NotAccepted
-    );
-    require_keys_eq!(*mint.owner, TOKEN_PROGRAM, SluiceError::InvalidMint);
-    require_keys_neq!(*mint.key, NATIVE_MINT, SluiceError::NativeMint);
+    let known = *mint.owner == TOKEN_PROGRAM || *mint.owner == TOKEN_2022_PROGRAM;
+    ensure(known, SluiceError::InvalidMint)?;
+    let native = *mint.key == NATIVE_MINT || *mint.key == NATIVE_MINT_2022;
+    ensure(!native, SluiceError::NativeMint)?;
     let data = mint.try_borrow_data()?;
     // 36..44 supply, 44 decimals, 45 is_initialized.
-    require!(
-        data.len() == MINT_LEN && data[45] == 1,
-        SluiceError::InvalidMint
-    );
+    let is_mint = extensions(&data, MINT_LEN, KIND_MINT, mint.owner).is_some() && data[45] == 1;
+    ensure(is_mint, SluiceError::InvalidMint)?;
     Ok(data[44])
 }
 
-/// A token account's fields at their fixed places.
-struct Fields<'a>(&'a [u8; ACCOUNT_LEN]);
+/// The decimals of a mint that a service is in.
+pub fn decimals(mint: &AccountInfo<'_>) -> Result<u8> {
+    let data = mint.try_borrow_data()?;
+    let decimals = data.get(44).copied();
+    decimals.ok_or_else(|| fail(SluiceError::InvalidMint))
+}
 
-impl Fields<'_> {
+/// Fails if `allowed` has an extension that no mint may be accepted with. A classic mint has none.
+pub fn require_allowable(allowed: u64, token_program: &Pubkey) -> Result<()> {
+    let most = if *token_program == TOKEN_2022_PROGRAM {
+        extension::ALLOWABLE
+    } else {
+        0
+    };
+    ensure(allowed & !most == 0, SluiceError::InvalidExtensions)
+}
+
+/// Whether payers' money may move in this mint as it is now: nothing outside `allowed`, no fee now or announced,
+/// no hook, no pause. Read before every pull, because the mint's authorities can change it at any time.
+pub fn can_be_pulled(mint: &AccountInfo<'_>, allowed: u64) -> bool {
+    all_mint_extensions(mint, |kind, value| {
+        let no_fee = match kind {
+            // The older fee's basis points end at 90, the newer one's at 108.
+            extension::TRANSFER_FEE_CONFIG => {
+                value.get(88..90) == Some(&[0; 2]) && value.get(106..108) == Some(&[0; 2])
+            }
+            _ => true,
+        };
+        no_fee && extension::within(kind, allowed) && lets_move(kind, value)
+    })
+}
+
+/// Whether the token program would move this mint's tokens at all. All that an exit asks: a fee that the mint's
+/// authority has set since takes its part, but locks nothing in.
+pub fn can_move(mint: &AccountInfo<'_>) -> bool {
+    all_mint_extensions(mint, lets_move)
+}
+
+fn lets_move(kind: u16, value: &[u8]) -> bool {
+    match kind {
+        // The authority's key, then the hook's program: zero for none.
+        extension::TRANSFER_HOOK => value.get(32..64) == Some(&[0; 32]),
+        // The authority's key, then the pause.
+        extension::PAUSABLE => value.get(32) == Some(&0),
+        _ => true,
+    }
+}
+
+fn all_mint_extensions(mint: &AccountInfo<'_>, each: impl FnMut(u16, &[u8]) -> bool) -> bool {
+    let Ok(data) = mint.try_borrow_data() else {
+        return false;
+    };
+    extensions(&data, MINT_LEN, KIND_MINT, mint.owner)
+        .is_some_and(|list| all_extensions(list, each))
+}
+
+/// A token account's fields at their fixed places.
+struct Fields<'a> {
+    base: &'a [u8; ACCOUNT_LEN],
+    extensions: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// Reads the data of an account that `token_program` owns.
+    fn parse(data: &'a [u8], token_program: &Pubkey) -> Option<Self> {
+        Some(Self {
+            base: data.first_chunk()?,
+            extensions: extensions(data, ACCOUNT_LEN, KIND_ACCOUNT, token_program)?,
+        })
+    }
     fn is_mint(&self, mint: &Pubkey) -> bool {
-        self.0[..32] == *mint.as_array()
+        self.base[..32] == *mint.as_array()
     }
     fn is_owner(&self, owner: &Pubkey) -> bool {
-        self.0[32..64] == *owner.as_array()
+        self.base[32..64] == *owner.as_array()
     }
     fn amount(&self) -> u64 {
         self.u64_at(64)
     }
     fn is_delegate(&self, delegate: &Pubkey) -> bool {
-        self.0[72..76] == [1, 0, 0, 0] && self.0[76..108] == *delegate.as_array()
+        self.base[72..76] == [1, 0, 0, 0] && self.base[76..108] == *delegate.as_array()
     }
     fn state(&self) -> u8 {
-        self.0[108]
+        self.base[108]
     }
     fn delegated_amount(&self) -> u64 {
         self.u64_at(121)
     }
     fn u64_at(&self, at: usize) -> u64 {
         let mut bytes = [0u8; 8];
-        bytes.copy_from_slice(&self.0[at..at + 8]);
+        bytes.copy_from_slice(&self.base[at..at + 8]);
         u64::from_le_bytes(bytes)
+    }
+    /// Money can leave it, as far as its extensions go: all of them are known.
+    fn lets_out(&self) -> bool {
+        all_extensions(self.extensions, |kind, _| {
+            extension::within(kind, extension::ACCOUNT)
+        })
+    }
+    /// Money can come in without a memo and in the open.
+    fn lets_in(&self) -> bool {
+        all_extensions(self.extensions, |kind, value| match kind {
+            extension::MEMO_TRANSFER => value.first() == Some(&0),
+            // Approval, key and three balances lie before the two switches; the second is for open credits.
+            extension::CONFIDENTIAL_TRANSFER_ACCOUNT => value.get(262) == Some(&1),
+            _ => extension::within(kind, extension::ACCOUNT),
+        })
     }
 }
 
@@ -85,19 +251,41 @@ pub struct MintRef<'a> {
 }
 
 impl MintRef<'_> {
+    /// Whether the token program is one that Sluice knows: then nobody else writes its accounts.
+    pub fn is_token_program(&self) -> bool {
+        *self.token_program == TOKEN_PROGRAM || *self.token_program == TOKEN_2022_PROGRAM
+    }
+
     /// Whether `account` is an initialised account of the mint that belongs to `owner` and can take money.
     pub fn can_receive(&self, account: &AccountInfo<'_>, owner: &Pubkey) -> bool {
-        if account.owner != self.token_program || !account.is_writable {
+        account.is_writable && self.is_usable(account, owner)
+    }
+
+    /// The same for an account that this instruction only notes down.
+    pub fn is_usable(&self, account: &AccountInfo<'_>, owner: &Pubkey) -> bool {
+        if account.owner != self.token_program {
             return false;
         }
         let Ok(data) = account.try_borrow_data() else {
             return false;
         };
-        let Ok(bytes) = <&[u8; ACCOUNT_LEN]>::try_from(&data[..]) else {
-            return false;
-        };
-        let fields = Fields(bytes);
-        fields.state() == STATE_INITIALIZED && fields.is_mint(self.mint) && fields.is_owner(owner)
+        Fields::parse(&data, self.token_program).is_some_and(|fields| {
+            fields.state() == STATE_INITIALIZED
+                && fields.is_mint(self.mint)
+                && fields.is_owner(owner)
+                && fields.lets_in()
+        })
+    }
+
+    /// Atomic units in an account of the mint; `None` for anything else.
+    pub fn balance(&self, account: &AccountInfo<'_>) -> Option<u64> {
+        if account.owner != self.token_program {
+            return None;
+        }
+        let data = account.try_borrow_data().ok()?;
+        Fields::parse(&data, self.token_program)
+            .filter(|fields| fields.is_mint(self.mint))
+            .map(|fields| fields.amount())
     }
 
     /// Whether `delegate` can pull `amount` from `source`, which must still belong to `payer`.
@@ -112,9 +300,8 @@ impl MintRef<'_> {
             return Err(Skip::SourceUnusable);
         }
         let data = source.try_borrow_data().map_err(|_| Skip::SourceUnusable)?;
-        let bytes = <&[u8; ACCOUNT_LEN]>::try_from(&data[..]).map_err(|_| Skip::SourceUnusable)?;
-        let fields = Fields(bytes);
-        if !fields.is_mint(self.mint) {
+        let fields = Fields::parse(&data, self.token_program).ok_or(Skip::SourceUnusable)?;
+        if !fields.is_mint(self.mint) || !fields.lets_out() {
             return Err(Skip::SourceUnusable);
         }
         match fields.state() {

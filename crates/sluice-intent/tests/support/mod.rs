@@ -3,6 +3,8 @@
 // Each suite is its own binary and uses its part of this file.
 #![allow(dead_code)]
 
+pub mod reference;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
@@ -291,29 +293,4 @@ pub fn sha256(parts: &[&[u8]]) -> Key {
         hasher.update(part);
     }
     hasher.finalize().into()
-}
-
-/// The division of a sum by the specification, in 128 bits: treasury, facilitator, recipients.
-pub fn reference_split(
-    sum: u64,
-    payments: u64,
-    treasury_bps: u16,
-    facilitator_bps: u16,
-    facilitator_fixed: u64,
-    recipient_bps: &[u16],
-) -> (u128, u128, Vec<u128>) {
-    let sum = u128::from(sum);
-    let treasury = sum * u128::from(treasury_bps) / 10_000;
-    // Both factors are below 2^64, so that their product, and the share on top of it, fit into 128 bits.
-    let asked = u128::from(payments) * u128::from(facilitator_fixed)
-        + sum * u128::from(facilitator_bps) / 10_000;
-    let facilitator = asked.min(sum / 2);
-    let rest = sum - treasury - facilitator;
-    let mut legs: Vec<u128> = recipient_bps
-        .iter()
-        .map(|bps| rest * u128::from(*bps) / 10_000)
-        .collect();
-    let floored: u128 = legs.iter().sum();
-    legs[0] += rest - floored;
-    (treasury, facilitator, legs)
 }

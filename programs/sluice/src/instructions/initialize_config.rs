@@ -3,7 +3,9 @@ use sluice_intent::{MAX_FACILITATOR_BPS, MAX_INTENT_TTL_SECS, MAX_TREASURY_BPS};
 
 use crate::{
     SluiceError,
-    state::{Config, VERSION, create, seeds},
+    error::ensure,
+    events::announce,
+    state::{Config, create, seeds, write},
 };
 
 #[derive(AnchorSerialize, AnchorDeserialize)]
@@ -32,52 +34,49 @@ pub struct InitializeConfig<'info> {
     pub config: UncheckedAccount<'info>,
     /// CHECK: address and contents are checked by [`require_upgrade_authority`].
     pub program_data: UncheckedAccount<'info>,
-    pub system_program: Program<'info, System>,
+    /// CHECK: only called to create the account.
+    pub system_program: UncheckedAccount<'info>,
 }
 
-pub(crate) fn handle<'info>(
-    ctx: Context<'info, InitializeConfig<'info>>,
+pub(crate) fn handle(
+    accounts: &InitializeConfig<'_>,
+    bump: u8,
     args: InitializeConfigArgs,
 ) -> Result<()> {
-    let accounts: &'info InitializeConfig<'info> = ctx.accounts;
     require_upgrade_authority(&accounts.program_data, accounts.upgrade_authority.key)?;
     let zero = Pubkey::default();
-    require!(
-        args.admin != zero && args.treasury != zero,
-        SluiceError::ZeroAddress
-    );
-    require!(args.genesis_hash != zero, SluiceError::ZeroAddress);
+    let named = args.admin != zero && args.treasury != zero && args.genesis_hash != zero;
+    ensure(named, SluiceError::ZeroAddress)?;
     require_caps(
         args.treasury_bps,
         args.max_facilitator_bps,
         args.max_intent_ttl,
     )?;
 
-    let created = create::<Config>(
-        accounts.config.as_ref(),
-        &accounts.upgrade_authority,
-        &[seeds::CONFIG, &[ctx.bumps.config]],
-    )?;
-    let mut config = created.load_mut()?;
-    config.admin = args.admin;
-    config.guardian = args.guardian;
-    config.treasury = args.treasury;
-    config.genesis_hash = args.genesis_hash;
-    config.treasury_bps = args.treasury_bps;
-    config.max_facilitator_bps = args.max_facilitator_bps;
-    config.max_intent_ttl = args.max_intent_ttl;
-    config.version = VERSION;
-    config.bump = ctx.bumps.config;
-    Ok(())
+    let account: &AccountInfo<'_> = &accounts.config;
+    let seeds: [&[u8]; 2] = [seeds::CONFIG, &[bump]];
+    create::<Config>(account, &accounts.upgrade_authority, &seeds)?;
+    {
+        let mut config = write::<Config>(account)?;
+        config.admin = args.admin;
+        config.guardian = args.guardian;
+        config.treasury = args.treasury;
+        config.genesis_hash = args.genesis_hash;
+        config.treasury_bps = args.treasury_bps;
+        config.max_facilitator_bps = args.max_facilitator_bps;
+        config.max_intent_ttl = args.max_intent_ttl;
+        config.bump = bump;
+    }
+    announce(account)
 }
 
 /// The caps that no admin can pass.
 pub(crate) fn require_caps(treasury_bps: u16, facilitator_bps: u16, ttl: u32) -> Result<()> {
-    require!(treasury_bps <= MAX_TREASURY_BPS, SluiceError::OverCap);
-    require!(facilitator_bps <= MAX_FACILITATOR_BPS, SluiceError::OverCap);
-    require!(ttl <= MAX_INTENT_TTL_SECS, SluiceError::OverCap);
-    require!(ttl > 0, SluiceError::ZeroTtl);
-    Ok(())
+    let within = treasury_bps <= MAX_TREASURY_BPS
+        && facilitator_bps <= MAX_FACILITATOR_BPS
+        && ttl <= MAX_INTENT_TTL_SECS;
+    ensure(within, SluiceError::OverCap)?;
+    ensure(ttl > 0, SluiceError::ZeroTtl)
 }
 
 /// Fails unless `data_account` is the loader's data account of this program and names `key`.
@@ -87,11 +86,9 @@ fn require_upgrade_authority(data_account: &AccountInfo<'_>, key: &Pubkey) -> Re
     let (address, _) =
         Pubkey::find_program_address(&[crate::ID.as_ref()], &bpf_loader_upgradeable::ID);
     let is_data = *data_account.key == address && *data_account.owner == bpf_loader_upgradeable::ID;
-    require!(is_data, SluiceError::NotUpgradeAuthority);
     let data = data_account.try_borrow_data()?;
     let named = data.get(..4) == Some(&[3, 0, 0, 0])
         && data.get(12) == Some(&1)
         && data.get(13..45) == Some(key.as_ref());
-    require!(named, SluiceError::NotUpgradeAuthority);
-    Ok(())
+    ensure(is_data && named, SluiceError::NotUpgradeAuthority)
 }

@@ -1,23 +1,44 @@
 //! The instructions, a file each: accounts, arguments, handler.
 
+pub mod accept_admin;
+pub mod accept_authority;
+pub mod close_nonce;
+pub mod close_service;
 pub mod create_service;
+pub mod distribute;
 pub mod initialize_config;
+pub mod on_config;
+pub mod on_service;
 pub mod open_nonce;
+pub mod propose_admin;
+pub mod propose_authority;
 pub mod register_facilitator;
+pub mod release_held;
 pub mod set_lane;
 pub mod set_mint;
 pub mod set_paused;
+pub mod set_source;
 pub mod set_treasury;
 pub mod settle;
+pub mod suspend_facilitator;
+pub mod sync_service;
 pub mod update_config;
+pub mod update_facilitator;
+pub mod update_service;
 
+pub use close_nonce::*;
 pub use create_service::*;
 pub use initialize_config::*;
+pub use on_config::*;
+pub use on_service::*;
 pub use open_nonce::*;
+pub use propose_authority::*;
 pub use register_facilitator::*;
+pub use release_held::*;
 pub use set_lane::*;
 pub use set_mint::*;
-pub use set_paused::*;
-pub use set_treasury::*;
+pub use set_source::*;
 pub use settle::*;
+pub use suspend_facilitator::*;
 pub use update_config::*;
+pub use update_facilitator::*;

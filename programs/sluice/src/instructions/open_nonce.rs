@@ -1,9 +1,11 @@
 use anchor_lang::prelude::*;
 
-use super::set_treasury::require_receiver;
 use crate::{
     SluiceError,
-    state::{AcceptedMint, NonceAccount, VERSION, create, seeds},
+    error::ensure,
+    events::announce,
+    state::{AcceptedMint, NonceAccount, create, read, seeds, write},
+    token::MintRef,
 };
 
 /// The payer signs, because from now on its approvals to this address mean something; anyone may pay rent.
@@ -12,9 +14,9 @@ pub struct OpenNonce<'info> {
     #[account(mut)]
     pub rent_payer: Signer<'info>,
     pub payer: Signer<'info>,
-    #[account(has_one = mint @ SluiceError::WrongMint)]
-    pub accepted_mint: AccountLoader<'info, AcceptedMint>,
-    /// CHECK: the accepted mint names it.
+    /// CHECK: read as an accepted mint.
+    pub accepted_mint: UncheckedAccount<'info>,
+    /// CHECK: compared with the accepted mint's.
     pub mint: UncheckedAccount<'info>,
     /// CHECK: must be the payer's token account of the mint.
     pub source: UncheckedAccount<'info>,
@@ -25,35 +27,36 @@ pub struct OpenNonce<'info> {
     )]
     /// CHECK: created here.
     pub nonce_account: UncheckedAccount<'info>,
-    pub system_program: Program<'info, System>,
+    /// CHECK: only called to create the account.
+    pub system_program: UncheckedAccount<'info>,
 }
 
 /// The windows and lanes begin as zero: no key, nothing used.
-pub(crate) fn handle<'info>(ctx: Context<'info, OpenNonce<'info>>) -> Result<()> {
-    let accounts: &'info OpenNonce<'info> = ctx.accounts;
+pub(crate) fn handle(accounts: &OpenNonce<'_>, bump: u8) -> Result<()> {
     let clock = Clock::get()?;
-    let token_program = accounts.accepted_mint.load()?.token_program;
-    let (payer, mint) = (accounts.payer.key(), accounts.mint.key());
-    require_receiver(&mint, &token_program, &accounts.source, &payer)?;
-
-    let created = create::<NonceAccount>(
-        accounts.nonce_account.as_ref(),
-        &accounts.rent_payer,
-        &[
-            seeds::NONCE,
-            payer.as_ref(),
-            mint.as_ref(),
-            &[ctx.bumps.nonce_account],
-        ],
-    )?;
-    let mut nonce = created.load_mut()?;
-    nonce.opened_slot = clock.slot;
-    nonce.last_active = clock.unix_timestamp;
-    nonce.payer = payer;
-    nonce.mint = mint;
-    nonce.source = accounts.source.key();
-    nonce.rent_payer = accounts.rent_payer.key();
-    nonce.version = VERSION;
-    nonce.bump = ctx.bumps.nonce_account;
-    Ok(())
+    let (payer, mint) = (accounts.payer.key, accounts.mint.key);
+    let account: &AccountInfo<'_> = &accounts.nonce_account;
+    {
+        let accepted = read::<AcceptedMint>(&accounts.accepted_mint)?;
+        ensure(accepted.mint == *mint, SluiceError::WrongMint)?;
+        let mint = MintRef {
+            mint,
+            token_program: &accepted.token_program,
+        };
+        let usable = mint.is_usable(&accounts.source, payer);
+        ensure(usable, SluiceError::InvalidTokenAccount)?;
+    }
+    let seeds: [&[u8]; 4] = [seeds::NONCE, payer.as_ref(), mint.as_ref(), &[bump]];
+    create::<NonceAccount>(account, &accounts.rent_payer, &seeds)?;
+    {
+        let mut nonce = write::<NonceAccount>(account)?;
+        nonce.opened_slot = clock.slot;
+        nonce.last_active = clock.unix_timestamp;
+        nonce.payer = *payer;
+        nonce.mint = *mint;
+        nonce.source = *accounts.source.key;
+        nonce.rent_payer = *accounts.rent_payer.key;
+        nonce.bump = bump;
+    }
+    announce(account)
 }

@@ -3,11 +3,13 @@ use sluice_intent::{MAX_FACILITATOR_BPS, MAX_RELAYERS};
 
 use crate::{
     SluiceError,
-    state::{Facilitator, VERSION, create, seeds},
+    error::ensure,
+    events::announce,
+    state::{Facilitator, create, seeds, write},
 };
 
 #[derive(AnchorSerialize, AnchorDeserialize)]
-pub struct RegisterFacilitatorArgs {
+pub struct FacilitatorArgs {
     /// Owns the token accounts that its legs go to.
     pub wallet: Pubkey,
     pub min_fee_bps: u16,
@@ -28,58 +30,49 @@ pub struct RegisterFacilitator<'info> {
     )]
     /// CHECK: created here.
     pub facilitator: UncheckedAccount<'info>,
-    pub system_program: Program<'info, System>,
+    /// CHECK: only called to create the account.
+    pub system_program: UncheckedAccount<'info>,
 }
 
-pub(crate) fn handle<'info>(
-    ctx: Context<'info, RegisterFacilitator<'info>>,
-    args: RegisterFacilitatorArgs,
+pub(crate) fn handle(
+    accounts: &RegisterFacilitator<'_>,
+    bump: u8,
+    args: FacilitatorArgs,
 ) -> Result<()> {
-    let accounts: &'info RegisterFacilitator<'info> = ctx.accounts;
-    let creator = accounts.creator.key();
-    require_keys_neq!(args.wallet, Pubkey::default(), SluiceError::ZeroAddress);
-    require!(
-        args.min_fee_bps <= MAX_FACILITATOR_BPS,
-        SluiceError::OverCap
-    );
-    require_relayers(&args.relayers, &creator)?;
+    let creator = *accounts.creator.key;
+    let account: &AccountInfo<'_> = &accounts.facilitator;
+    let seeds: [&[u8]; 3] = [seeds::FACILITATOR, creator.as_ref(), &[bump]];
+    create::<Facilitator>(account, &accounts.creator, &seeds)?;
+    {
+        let mut facilitator = write::<Facilitator>(account)?;
+        facilitator.created_slot = Clock::get()?.slot;
+        facilitator.creator = creator;
+        facilitator.authority = creator;
+        facilitator.bump = bump;
+        apply(&mut facilitator, &args)?;
+    }
+    announce(account)
+}
 
-    let created = create::<Facilitator>(
-        accounts.facilitator.as_ref(),
-        &accounts.creator,
-        &[
-            seeds::FACILITATOR,
-            creator.as_ref(),
-            &[ctx.bumps.facilitator],
-        ],
-    )?;
-    let mut facilitator = created.load_mut()?;
-    facilitator.created_slot = Clock::get()?.slot;
-    facilitator.creator = creator;
-    facilitator.authority = creator;
+/// Writes what the authority chooses, checked.
+pub(crate) fn apply(facilitator: &mut Facilitator, args: &FacilitatorArgs) -> Result<()> {
+    ensure(args.wallet != Pubkey::default(), SluiceError::ZeroAddress)?;
+    let within = args.min_fee_bps <= MAX_FACILITATOR_BPS;
+    ensure(within, SluiceError::OverCap)?;
+    let keys = &args.relayers;
+    let some = (1..=MAX_RELAYERS).contains(&keys.len());
+    ensure(some, SluiceError::InvalidRelayers)?;
+    for (i, key) in keys.iter().enumerate() {
+        // A relayer key lives on a server, an authority must not: the two are never the same.
+        let bad =
+            *key == Pubkey::default() || *key == facilitator.authority || keys[..i].contains(key);
+        ensure(!bad, SluiceError::InvalidRelayers)?;
+    }
     facilitator.wallet = args.wallet;
     facilitator.min_fee_bps = args.min_fee_bps;
     facilitator.min_fee_fixed = args.min_fee_fixed;
-    for (slot, key) in facilitator.relayers.iter_mut().zip(&args.relayers) {
-        *slot = *key;
-    }
-    facilitator.relayer_count =
-        u8::try_from(args.relayers.len()).map_err(|_| SluiceError::InvalidRelayers)?;
-    facilitator.version = VERSION;
-    facilitator.bump = ctx.bumps.facilitator;
-    Ok(())
-}
-
-/// A relayer key lives on a server, an authority must not: the two are never the same.
-pub(crate) fn require_relayers(keys: &[Pubkey], authority: &Pubkey) -> Result<()> {
-    let count = keys.len();
-    require!(
-        (1..=MAX_RELAYERS).contains(&count),
-        SluiceError::InvalidRelayers
-    );
-    for (i, key) in keys.iter().enumerate() {
-        let bad = *key == Pubkey::default() || key == authority || keys[..i].contains(key);
-        require!(!bad, SluiceError::InvalidRelayers);
-    }
+    facilitator.relayers = [Pubkey::default(); MAX_RELAYERS];
+    facilitator.relayers[..keys.len()].copy_from_slice(keys);
+    facilitator.relayer_count = keys.len() as u8;
     Ok(())
 }

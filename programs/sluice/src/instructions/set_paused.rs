@@ -1,20 +1,22 @@
 use anchor_lang::prelude::*;
 
-use crate::{SluiceError, state::Config};
+use super::OnConfig;
+use crate::{
+    SluiceError,
+    error::ensure,
+    events::announce,
+    state::{Config, write},
+};
 
-#[derive(Accounts)]
-pub struct SetPaused<'info> {
-    pub authority: Signer<'info>,
-    #[account(mut)]
-    pub config: AccountLoader<'info, Config>,
-}
-
-pub(crate) fn handle(ctx: Context<SetPaused>, paused: bool) -> Result<()> {
-    let mut config = ctx.accounts.config.load_mut()?;
-    let who = ctx.accounts.authority.key();
-    // The guardian's key is kept where it can be reached in a hurry, so it can only ever stop things.
-    let allowed = who == config.admin || (paused && who == config.guardian);
-    require!(allowed, SluiceError::NotGuardian);
-    config.paused = u8::from(paused);
-    Ok(())
+/// Stops or resumes pulls from payers. Exits go on.
+pub(crate) fn handle(accounts: &OnConfig<'_>, paused: bool) -> Result<()> {
+    {
+        let mut config = write::<Config>(&accounts.config)?;
+        let who = *accounts.authority.key;
+        // The guardian's key is kept where it can be reached in a hurry, so it can only ever stop things.
+        let allowed = who == config.admin || (paused && who == config.guardian);
+        ensure(allowed, SluiceError::NotGuardian)?;
+        config.paused = u8::from(paused);
+    }
+    announce(&accounts.config)
 }

@@ -1,59 +1,42 @@
 use anchor_lang::prelude::*;
 
+use super::OnConfig;
 use crate::{
     SluiceError,
-    state::{AcceptedMint, Config},
+    error::ensure,
+    events::announce,
+    state::{AcceptedMint, write},
     token::MintRef,
 };
 
-/// Remaining accounts, in pairs: accepted mint (writable), the new treasury's token account of that mint.
+/// Changes the treasury's wallet. Remaining accounts, in pairs: accepted mint (writable), the new treasury's token
+/// account of that mint.
 ///
 /// A mint that is not passed keeps its treasury account, whose owner is then no longer the treasury: its
 /// legs are held in the vaults, and nothing is lost, until `set_mint` or another `set_treasury` names the
 /// right account.
-#[derive(Accounts)]
-pub struct SetTreasury<'info> {
-    pub admin: Signer<'info>,
-    #[account(mut, has_one = admin @ SluiceError::NotAdmin)]
-    pub config: AccountLoader<'info, Config>,
-}
-
-pub(crate) fn handle<'info>(
-    ctx: Context<'info, SetTreasury<'info>>,
+pub(crate) fn handle(
+    accounts: &OnConfig<'_>,
+    mints: &[AccountInfo<'_>],
     treasury: Pubkey,
 ) -> Result<()> {
-    require_keys_neq!(treasury, Pubkey::default(), SluiceError::ZeroAddress);
-    ctx.accounts.config.load_mut()?.treasury = treasury;
-    let pairs = ctx.remaining_accounts.chunks_exact(2);
-    require!(pairs.remainder().is_empty(), SluiceError::WrongTreasury);
+    ensure(treasury != Pubkey::default(), SluiceError::ZeroAddress)?;
+    accounts.as_admin()?.treasury = treasury;
+    announce(&accounts.config)?;
+    let pairs = mints.chunks_exact(2);
+    ensure(pairs.remainder().is_empty(), SluiceError::EntryAccounts)?;
     for pair in pairs {
-        let loader = AccountLoader::<AcceptedMint>::try_from(&pair[0])?;
-        let mut accepted = loader.load_mut()?;
-        require_receiver(&accepted.mint, &accepted.token_program, &pair[1], &treasury)?;
-        accepted.treasury_token = *pair[1].key;
+        {
+            let mut accepted = write::<AcceptedMint>(&pair[0])?;
+            let mint = MintRef {
+                mint: &accepted.mint,
+                token_program: &accepted.token_program,
+            };
+            let usable = mint.is_usable(&pair[1], &treasury);
+            ensure(usable, SluiceError::InvalidTokenAccount)?;
+            accepted.treasury_token = *pair[1].key;
+        }
+        announce(&pair[0])?;
     }
-    Ok(())
-}
-
-/// Fails unless `account` can take the mint's tokens for `owner`. Settle only reads accounts, so the
-/// account's own writability does not matter here.
-pub(crate) fn require_receiver(
-    mint: &Pubkey,
-    token_program: &Pubkey,
-    account: &AccountInfo<'_>,
-    owner: &Pubkey,
-) -> Result<()> {
-    let writable = AccountInfo {
-        is_writable: true,
-        ..account.clone()
-    };
-    let mint = MintRef {
-        mint,
-        token_program,
-    };
-    require!(
-        mint.can_receive(&writable, owner),
-        SluiceError::InvalidTokenAccount
-    );
     Ok(())
 }

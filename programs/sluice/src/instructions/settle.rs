@@ -1,23 +1,17 @@
 use anchor_lang::{prelude::*, solana_program::program::set_return_data};
-use sluice_intent::{
-    Flags, Intent, MAX_RECIPIENTS, Shares, Skip, Spend,
-    entry::ENTRY_ACCOUNTS,
-    signature,
-    split::{Fees, split},
-};
+use sluice_intent::{Flags, Intent, Skip, Spend, entry::ENTRY_ACCOUNTS, signature};
 
+use super::{OnService, Owners, recipients};
 use crate::{
     SluiceError,
-    error::strict as strict_error,
+    error::{ensure, fail, strict as strict_error},
     events::Settled,
-    state::{AcceptedMint, Config, Facilitator, NonceAccount, Service, VERSION, seeds},
-    token::{MintRef, Transfers},
+    legs::{self, Amounts, FACILITATOR, LegSet, TREASURY},
+    state::{
+        AcceptedMint, Config, Facilitator, NonceAccount, Service, VERSION, read, seeds, write,
+    },
+    token::{TOKEN_PROGRAM, Transfers, can_be_pulled},
 };
-
-/// Bit of the treasury in [`Settled::held`]; the recipients' are below.
-const HELD_TREASURY: u16 = 1 << 8;
-/// Bit of the facilitator.
-const HELD_FACILITATOR: u16 = 1 << 9;
 
 /// `sluice_intent::Entry`, spelt out for the IDL: the same 101 bytes.
 #[derive(AnchorSerialize, AnchorDeserialize, Clone, Copy)]
@@ -32,104 +26,66 @@ pub struct SettleEntry {
     pub flags: u8,
 }
 
-/// Remaining accounts: the recipients' token accounts in the order of the terms (writable), then two for
-/// each entry, source token account and nonce account (both writable).
-///
-/// The relayer pays the fee and is handed to no other program.
-#[derive(Accounts)]
-pub struct Settle<'info> {
-    #[account(mut)]
-    pub relayer: Signer<'info>,
-    pub config: AccountLoader<'info, Config>,
-    pub accepted_mint: AccountLoader<'info, AcceptedMint>,
-    pub facilitator: AccountLoader<'info, Facilitator>,
-    #[account(mut)]
-    pub service: AccountLoader<'info, Service>,
-    /// CHECK: compared with the service's.
-    pub mint: UncheckedAccount<'info>,
-    /// CHECK: compared with the service's.
-    #[account(mut)]
-    pub vault: UncheckedAccount<'info>,
-    /// CHECK: compared with the accepted mint's; what it cannot take is held.
-    #[account(mut)]
-    pub treasury_token: UncheckedAccount<'info>,
-    /// CHECK: any token account of the facilitator's wallet; what it cannot take is held.
-    #[account(mut)]
-    pub facilitator_token: UncheckedAccount<'info>,
-    /// CHECK: compared with the accepted mint's.
-    pub token_program: UncheckedAccount<'info>,
-}
-
 /// Pulls what each entry allows into the vault, then divides the sum once: the split is as atomic as the
 /// transaction. An entry that cannot be pulled is skipped and changes nothing; with `strict` it fails the
 /// transaction instead.
+///
+/// The caller is a relayer key of the service's facilitator and pays the fee. Remaining accounts after the
+/// recipients': two for each entry, source token account and nonce account (both writable).
 pub(crate) fn handle<'info>(
-    ctx: Context<'info, Settle<'info>>,
+    accounts: &'info OnService<'info>,
+    remaining: &'info [AccountInfo<'info>],
     strict: bool,
     entries: Vec<SettleEntry>,
 ) -> Result<()> {
-    let accounts: &'info Settle<'info> = ctx.accounts;
     let now = Clock::get()?.unix_timestamp;
-    let config = accounts.config.load()?;
-    let accepted = accounts.accepted_mint.load()?;
-    let service = accounts.service.load()?;
-    let wallet = check_scene(accounts, &config, &accepted, &service)?;
+    let config = read::<Config>(&accounts.config)?;
+    let accepted = read::<AcceptedMint>(&accounts.accepted_mint)?;
+    let service = read::<Service>(&accounts.service)?;
+    let owners = check_scene(accounts, &config, &accepted, &service)?;
+    let (recipients, sources) = recipients(&service, remaining)?;
+    let fit = !entries.is_empty() && sources.len() == ENTRY_ACCOUNTS * entries.len();
+    ensure(fit, SluiceError::EntryAccounts)?;
 
-    let legs = usize::from(service.recipient_count);
-    let expected = legs + ENTRY_ACCOUNTS * entries.len();
-    require!(
-        !entries.is_empty() && ctx.remaining_accounts.len() == expected,
-        SluiceError::EntryAccounts
-    );
-    let (recipients, sources) = ctx.remaining_accounts.split_at(legs);
-    for (account, share) in recipients.iter().zip(service.shares()) {
-        require!(
-            *account.key == share.token_account,
-            SluiceError::WrongDestination
-        );
-    }
-
-    let mint = MintRef {
-        mint: accounts.mint.key,
-        token_program: accounts.token_program.key,
-    };
     let scene = Scene {
         config: &config,
         accepted: &accepted,
         service: &service,
-        service_key: accounts.service.as_ref().key,
-        mint,
         accounts,
         recipients,
         now,
     };
+    let payable = scene.payable(&owners);
     let mut transfers = Transfers::new(
         *accounts.token_program.key,
         &accounts.mint,
         accepted.decimals,
     );
     let mut codes = Vec::with_capacity(entries.len());
-    let (mut total, mut payments) = (0u64, 0u64);
+    let mut division = Division::default();
     for (entry, pair) in entries.iter().zip(sources.chunks_exact(ENTRY_ACCOUNTS)) {
         let (source, nonce) = (&pair[0], &pair[1]);
         match scene.admit(entry, source, nonce) {
             Ok(pull) => {
                 transfers.set_source(source, nonce);
-                transfers.send(
-                    &accounts.vault,
-                    entry.amount,
-                    &[
-                        seeds::NONCE,
-                        pull.payer.as_ref(),
-                        mint.mint.as_ref(),
-                        &[pull.bump],
-                    ],
-                )?;
-                // Tokens of one mint never add up to more than its supply, a u64.
-                total = total
-                    .checked_add(entry.amount)
-                    .ok_or(SluiceError::Overflow)?;
-                payments += 1;
+                division.add(entry.amount)?;
+                if entries.len() == 1 {
+                    division.amounts = legs::amounts(&service.divide(entry.amount, 1)?);
+                    division.direct = division.held(payable) == LegSet::default();
+                }
+                if division.direct {
+                    pay_legs(
+                        accounts,
+                        recipients,
+                        &mut transfers,
+                        &division,
+                        payable,
+                        &pull.seeds(),
+                    )?;
+                } else {
+                    scene.require_vault()?;
+                    transfers.send(&accounts.vault, entry.amount, &pull.seeds())?;
+                }
                 codes.push(0);
             }
             Err(skip) if strict => return Err(strict_error(skip)),
@@ -137,87 +93,95 @@ pub(crate) fn handle<'info>(
         }
     }
 
-    let mut division = Division {
-        total,
-        ..Division::default()
-    };
-    if payments > 0 {
-        division.shares = divide(&service, total, payments)?;
-        let treasury = config.treasury;
+    let legs = recipients.len();
+    if division.payments > 0 {
+        if entries.len() > 1 {
+            division.amounts = legs::amounts(&service.divide(division.total, division.payments)?);
+        }
+        let signer = service.signer();
+        // The service signs for the vault, so it must not be borrowed while money moves.
         drop((service, config, accepted));
-        division.held = pay_legs(
-            accounts,
-            recipients,
-            &mut transfers,
-            &division.shares,
-            &treasury,
-            &wallet,
-        )?;
-        record(accounts, &division, payments, now)?;
+        if !division.direct {
+            transfers.set_source(&accounts.vault, &accounts.service);
+            pay_legs(
+                accounts,
+                recipients,
+                &mut transfers,
+                &division,
+                payable,
+                &signer.seeds(),
+            )?;
+        }
+        record(accounts, &division, division.held(payable), now)?;
     }
     set_return_data(&codes);
     emit!(Settled {
-        service: accounts.service.key(),
+        service: *accounts.service.key,
         total: division.total,
-        treasury: division.shares.treasury,
-        facilitator: division.shares.facilitator,
-        held: division.held,
-        recipients: division.shares.recipients[..legs].to_vec(),
+        treasury: division.amounts[TREASURY],
+        facilitator: division.amounts[FACILITATOR],
+        held: division.held(payable).0,
+        recipients: division.amounts[..legs].to_vec(),
         codes,
     });
     Ok(())
 }
 
-/// What one settle divides, and which legs stayed in the vault.
+/// What one settle divides.
 #[derive(Default)]
 struct Division {
+    /// Atomic units that were pulled, and the payments they were.
     total: u64,
-    shares: Shares,
-    held: u16,
+    payments: u64,
+    amounts: Amounts,
+    /// One payment whose legs can all be paid goes to them straight from the payer, past the vault.
+    direct: bool,
 }
 
-/// Everything that does not depend on an entry. Gives the facilitator's wallet.
+impl Division {
+    fn add(&mut self, amount: u64) -> Result<()> {
+        // Tokens of one mint never add up to more than its supply, a u64.
+        let total = self.total.checked_add(amount);
+        self.total = total.ok_or_else(|| fail(SluiceError::Overflow))?;
+        self.payments += 1;
+        Ok(())
+    }
+
+    /// The legs that have money coming and cannot take it.
+    fn held(&self, payable: LegSet) -> LegSet {
+        let mut held = LegSet::default();
+        for (leg, amount) in self.amounts.iter().enumerate() {
+            if *amount > 0 && !payable.contains(leg) {
+                held.insert(leg);
+            }
+        }
+        held
+    }
+}
+
+/// Everything that does not depend on an entry.
 fn check_scene(
-    accounts: &Settle<'_>,
+    accounts: &OnService<'_>,
     config: &Config,
     accepted: &AcceptedMint,
     service: &Service,
-) -> Result<Pubkey> {
-    require!(config.paused == 0, SluiceError::Paused);
-    require!(service.version == VERSION, SluiceError::WrongVersion);
-    require!(
-        service.status == Service::ACTIVE,
-        SluiceError::ServiceInactive
-    );
-    require!(
-        service.facilitator == *accounts.facilitator.as_ref().key,
-        SluiceError::WrongFacilitator
-    );
-    require!(service.mint == *accounts.mint.key, SluiceError::WrongMint);
-    require!(
-        service.vault == *accounts.vault.key,
-        SluiceError::WrongVault
-    );
-    require!(accepted.mint == service.mint, SluiceError::WrongMint);
-    require!(accepted.settles(), SluiceError::MintDisabled);
-    require!(
-        accepted.token_program == *accounts.token_program.key,
-        SluiceError::WrongTokenProgram
-    );
-    require!(
-        accepted.treasury_token == *accounts.treasury_token.key,
-        SluiceError::WrongTreasury
-    );
-    let facilitator = accounts.facilitator.load()?;
-    require!(
-        facilitator.suspended == 0,
-        SluiceError::FacilitatorSuspended
-    );
-    require!(
-        facilitator.has_relayer(accounts.relayer.key),
-        SluiceError::RelayerNotRegistered
-    );
-    Ok(facilitator.wallet)
+) -> Result<Owners> {
+    let facilitator = read::<Facilitator>(&accounts.facilitator)?;
+    let owners = accounts.check(config, accepted, &facilitator, service)?;
+    ensure(config.paused == 0, SluiceError::Paused)?;
+    let active = service.status == Service::ACTIVE;
+    ensure(active, SluiceError::ServiceInactive)?;
+    ensure(accepted.settles(), SluiceError::MintDisabled)?;
+    let free = facilitator.suspended == 0;
+    ensure(free, SluiceError::FacilitatorSuspended)?;
+    let known = facilitator.has_relayer(accounts.caller.key);
+    ensure(known, SluiceError::RelayerNotRegistered)?;
+    // No instruction of this transaction's can change the mint between here and the last pull: the token program
+    // calls nothing, since hooks are refused.
+    let fits = accepted.token_program == TOKEN_PROGRAM
+        || can_be_pulled(&accounts.mint, accepted.allowed_extensions);
+    ensure(fits, SluiceError::MintUnusable)?;
+    Ok(owners)
 }
 
 /// What every entry of a settle is judged against.
@@ -225,20 +189,56 @@ struct Scene<'a, 'info> {
     config: &'a Config,
     accepted: &'a AcceptedMint,
     service: &'a Service,
-    service_key: &'a Pubkey,
-    mint: MintRef<'a>,
-    accounts: &'a Settle<'info>,
-    recipients: &'a [AccountInfo<'info>],
+    accounts: &'info OnService<'info>,
+    recipients: &'info [AccountInfo<'info>],
     now: i64,
 }
 
 /// The seeds of an admitted entry's nonce account, which signs the pull.
 struct Pull {
     payer: Pubkey,
-    bump: u8,
+    mint: Pubkey,
+    bump: [u8; 1],
+}
+
+impl Pull {
+    fn seeds(&self) -> [&[u8]; 4] {
+        [
+            seeds::NONCE,
+            self.payer.as_ref(),
+            self.mint.as_ref(),
+            &self.bump,
+        ]
+    }
 }
 
 impl Scene<'_, '_> {
+    /// The legs whose accounts can take money, looked at before any moves: no transfer of this instruction changes it.
+    fn payable(&self, owners: &Owners) -> LegSet {
+        let mut payable = LegSet::default();
+        let legs = (0..self.recipients.len()).chain([TREASURY, FACILITATOR]);
+        for leg in legs {
+            let account = legs::account(self.accounts, self.recipients, leg);
+            let owner = legs::owner(self.service, owners, leg);
+            let (Some(account), Some(owner)) = (account, owner) else {
+                continue;
+            };
+            let (mint, vault) = (self.accounts.mint_ref(), self.accounts.vault.key);
+            if legs::is_payable(mint, vault, account, owner) {
+                payable.insert(leg);
+            }
+        }
+        payable
+    }
+
+    /// Fails unless the vault can take money. A frozen vault stops its own service and nobody else's.
+    fn require_vault(&self) -> Result<()> {
+        let accounts = self.accounts;
+        let vault: &AccountInfo<'_> = &accounts.vault;
+        let usable = accounts.mint_ref().can_receive(vault, accounts.service.key);
+        ensure(usable, SluiceError::VaultUnusable)
+    }
+
     /// Judges one entry and, only if all of it holds, burns its nonce and counts its amount. What it lets
     /// pass, the token program lets pass too.
     fn admit(
@@ -266,7 +266,7 @@ impl Scene<'_, '_> {
         if state.version != VERSION {
             return Err(Skip::AccountVersion);
         }
-        if state.mint != *self.mint.mint {
+        if state.mint != *self.accounts.mint.key {
             return Err(Skip::MintMismatch);
         }
         if entry.amount
@@ -301,7 +301,7 @@ impl Scene<'_, '_> {
             nonce: entry.nonce,
             amount: entry.amount,
             now: self.now,
-            service: self.service_key.as_array(),
+            service: self.accounts.service.key.as_array(),
             authority: self.service.authority.as_array(),
             facilitator: self.service.facilitator.as_array(),
         })?;
@@ -311,7 +311,8 @@ impl Scene<'_, '_> {
         if self.is_leg(source.key) {
             return Err(Skip::SelfPayment);
         }
-        self.mint
+        self.accounts
+            .mint_ref()
             .can_pull(source, &state.payer, nonce.key, entry.amount)?;
         // Last, because it costs more than everything above.
         let digest = Intent {
@@ -320,7 +321,7 @@ impl Scene<'_, '_> {
             nonce_account: nonce.key.as_array(),
             opened_slot: state.opened_slot,
             lane: flags.lane,
-            service: self.service_key.as_array(),
+            service: self.accounts.service.key.as_array(),
             terms_hash: self.service.terms_hash.as_array(),
             amount: entry.amount,
             nonce: entry.nonce,
@@ -336,7 +337,8 @@ impl Scene<'_, '_> {
         state.last_active = self.now;
         Ok(Pull {
             payer: state.payer,
-            bump: state.bump,
+            mint: state.mint,
+            bump: [state.bump],
         })
     }
 
@@ -362,108 +364,42 @@ fn nonce_state(data: &mut [u8]) -> core::result::Result<&mut NonceAccount, Skip>
     bytemuck::try_from_bytes_mut(body).map_err(|_| Skip::AccountForeign)
 }
 
-fn divide(service: &Service, total: u64, payments: u64) -> Result<Shares> {
-    let mut bps = [0u16; MAX_RECIPIENTS];
-    let shares = service.shares();
-    for (slot, share) in bps.iter_mut().zip(shares) {
-        *slot = share.bps;
-    }
-    let fees = Fees {
-        treasury_bps: service.treasury_bps,
-        facilitator_bps: service.facilitator_bps,
-        facilitator_fixed: service.facilitator_fixed,
-    };
-    split(total, payments, &fees, &bps[..shares.len()])
-        .map_err(|_| SluiceError::RecipientShares.into())
-}
-
-/// Sends each leg from the vault. One that its account cannot take stays there, and its bit comes back.
+/// Sends every leg that has money coming and can take it, from the source that `transfers` is set to.
 fn pay_legs<'info>(
-    accounts: &'info Settle<'info>,
+    accounts: &'info OnService<'info>,
     recipients: &'info [AccountInfo<'info>],
     transfers: &mut Transfers<'info>,
-    shares: &Shares,
-    treasury: &Pubkey,
-    facilitator: &Pubkey,
-) -> Result<u16> {
-    let mint = MintRef {
-        mint: accounts.mint.key,
-        token_program: accounts.token_program.key,
-    };
-    // The service owns the vault and signs for it, so it must not be borrowed while money moves.
-    let service = *accounts.service.load()?;
-    transfers.set_source(&accounts.vault, accounts.service.as_ref());
-    let (id, bump) = (service.id.to_le_bytes(), [service.bump]);
-    let signer: [&[u8]; 4] = [seeds::SERVICE, service.creator.as_ref(), &id, &bump];
-
-    let mut held = 0u16;
-    let mut pay = |account: &AccountInfo<'info>, owner: &Pubkey, amount: u64, bit: u16| {
-        if amount == 0 {
-            return Ok(());
+    division: &Division,
+    payable: LegSet,
+    seeds: &[&[u8]],
+) -> Result<()> {
+    for (leg, amount) in division.amounts.iter().enumerate() {
+        if *amount == 0 || !payable.contains(leg) {
+            continue;
         }
-        if account.key == accounts.vault.key || !mint.can_receive(account, owner) {
-            held |= bit;
-            return Ok(());
+        if let Some(account) = legs::account(accounts, recipients, leg) {
+            transfers.send(account, *amount, seeds)?;
         }
-        transfers.send(account, amount, &signer)
-    };
-    pay(
-        &accounts.treasury_token,
-        treasury,
-        shares.treasury,
-        HELD_TREASURY,
-    )?;
-    pay(
-        &accounts.facilitator_token,
-        facilitator,
-        shares.facilitator,
-        HELD_FACILITATOR,
-    )?;
-    let rows = recipients
-        .iter()
-        .zip(service.shares())
-        .zip(shares.recipients);
-    for (i, ((account, share), amount)) in rows.enumerate() {
-        pay(account, &share.owner, amount, 1 << i)?;
     }
-    Ok(held)
+    Ok(())
 }
 
 /// Counts what was settled, and what is held for whom.
-fn record(accounts: &Settle<'_>, division: &Division, payments: u64, now: i64) -> Result<()> {
-    let mut service = accounts.service.load_mut()?;
+fn record(accounts: &OnService<'_>, division: &Division, held: LegSet, now: i64) -> Result<()> {
+    let overflow = || fail(SluiceError::Overflow);
+    let mut service = write::<Service>(&accounts.service)?;
     service.settled_total = service.settled_total.saturating_add(division.total);
-    service.payments = service.payments.saturating_add(payments);
-    if division.held == 0 {
+    service.payments = service.payments.saturating_add(division.payments);
+    if held == LegSet::default() {
         return Ok(());
     }
-    let shares = &division.shares;
-    let add = |to: &mut u64, amount: u64| -> Result<()> {
-        *to = to.checked_add(amount).ok_or(SluiceError::Overflow)?;
-        Ok(())
-    };
-    let mut held = 0u64;
-    if division.held & HELD_TREASURY != 0 {
-        add(&mut service.held_treasury, shares.treasury)?;
-        add(&mut held, shares.treasury)?;
-    }
-    if division.held & HELD_FACILITATOR != 0 {
-        add(&mut service.held_facilitator, shares.facilitator)?;
-        add(&mut held, shares.facilitator)?;
-    }
-    for (i, (row, amount)) in service
-        .recipients
-        .iter_mut()
-        .zip(shares.recipients)
-        .enumerate()
-    {
-        if division.held & (1 << i) != 0 {
-            if row.held == 0 {
-                row.held_since = now;
-            }
-            add(&mut row.held, amount)?;
-            add(&mut held, amount)?;
+    for (leg, amount) in division.amounts.iter().enumerate() {
+        if held.contains(leg) {
+            let sum = service.held(leg).checked_add(*amount);
+            service.set_held(leg, sum.ok_or_else(overflow)?, now);
+            let total = service.held_total.checked_add(*amount);
+            service.held_total = total.ok_or_else(overflow)?;
         }
     }
-    add(&mut service.held_total, held)
+    Ok(())
 }

@@ -5,14 +5,16 @@ mod config;
 mod create;
 mod facilitator;
 mod held_balance;
+mod load;
 mod nonce_account;
 mod service;
 
 pub use accepted_mint::*;
 pub use config::*;
-pub use create::create;
+pub use create::{close, create};
 pub use facilitator::*;
 pub use held_balance::*;
+pub use load::{Layout, is, read, write};
 pub use nonce_account::*;
 pub use service::*;
 
@@ -36,3 +38,19 @@ pub mod seeds {
     /// `["nonce", payer, mint]`.
     pub const NONCE: &[u8] = b"nonce";
 }
+
+macro_rules! layouts {
+    ($($name:ident),*) => {$(
+        impl Layout for $name {
+            const VERSION_AT: usize = core::mem::offset_of!($name, version);
+        }
+    )*};
+}
+layouts!(
+    Config,
+    AcceptedMint,
+    Facilitator,
+    Service,
+    HeldBalance,
+    NonceAccount
+);
