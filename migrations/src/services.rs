@@ -2,7 +2,7 @@
 
 use sluice_sdk::{
     accounts::{SERVICE_ACTIVE, Service},
-    instructions::{self, RecipientArg, ServiceArgs},
+    instructions::{self, RecipientArg, ServiceArgs, TermsArgs},
     token::TOKEN_PROGRAM,
 };
 
@@ -98,17 +98,19 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
 fn args(one: &file::Service) -> ServiceArgs {
     ServiceArgs {
         id: one.id,
-        facilitator_bps: one.facilitator_bps,
-        facilitator_fixed: one.facilitator_fixed,
-        min_payment: one.min_payment,
-        recipients: one
-            .recipients
-            .iter()
-            .map(|row| RecipientArg {
-                owner: row.owner.to_bytes(),
-                bps: row.bps,
-            })
-            .collect(),
+        terms: TermsArgs {
+            facilitator_bps: one.facilitator_bps,
+            facilitator_fixed: one.facilitator_fixed,
+            min_payment: one.min_payment,
+            recipients: one
+                .recipients
+                .iter()
+                .map(|row| RecipientArg {
+                    owner: row.owner.to_bytes(),
+                    bps: row.bps,
+                })
+                .collect(),
+        },
     }
 }
 

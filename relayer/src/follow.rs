@@ -11,7 +11,7 @@ use sluice_sdk::{
     Address,
     accounts::{AcceptedMint, Facilitator, NonceAccount, Service},
     address,
-    instructions::{SettleAccounts, SettleItem},
+    instructions::{ServiceAccounts, SettleItem},
 };
 use solana_signature::Signature;
 use tokio::{task::JoinSet, time::Instant};
@@ -276,7 +276,7 @@ impl Follower {
         let facilitator = facilitator.found().ok_or_else(|| gone("the facilitator"))?;
         let nonce = nonce.found().ok_or_else(|| gone("the nonce account"))?;
         let wallet = Address::new_from_array(facilitator.wallet);
-        let scene = SettleAccounts::new(row.service, service, accepted, &wallet);
+        let scene = ServiceAccounts::new(row.service, service, accepted, &wallet);
         let item = SettleItem {
             entry: row.entry,
             source: Address::new_from_array(nonce.source),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sluice_intent::Digest;
 use sluice_sdk::{
-    instructions::{self, SettleAccounts, SettleItem},
+    instructions::{self, ServiceAccounts, SettleItem},
     transaction::{self, Version},
 };
 use tokio::time::{Instant, timeout_at};
@@ -207,7 +207,7 @@ impl Engine {
     /// fail anyway; it guards nothing.
     pub(crate) async fn make(
         &self,
-        accounts: &SettleAccounts,
+        accounts: &ServiceAccounts,
         item: &SettleItem,
     ) -> Result<Attempt, NotMade> {
         let fees = &self.settings.fees;

@@ -6,7 +6,7 @@ use sluice_intent::{Digest, Flags, LANES, Lane, Shares, Skip, Spend};
 use sluice_sdk::{
     Address, SignedIntent,
     accounts::{AcceptedMint, NonceAccount, SERVICE_ACTIVE, Service},
-    instructions::{SettleAccounts, SettleItem},
+    instructions::{ServiceAccounts, SettleItem},
     token::TokenAccount,
 };
 
@@ -60,7 +60,7 @@ pub struct Admission {
     /// The mint.
     pub mint: Address,
     /// The accounts of the instruction.
-    pub accounts: SettleAccounts,
+    pub accounts: ServiceAccounts,
     /// The entry with its accounts.
     pub item: SettleItem,
     /// How the payment is divided.
@@ -103,7 +103,7 @@ pub fn judge(
     let _update = lane.check(&spend).map_err(Rejection::skip)?;
 
     let wallet = Address::new_from_array(snapshot.facilitator.wallet);
-    let accounts = SettleAccounts::new(payment.service, service, accepted, &wallet);
+    let accounts = ServiceAccounts::new(payment.service, service, accepted, &wallet);
     let payer = Address::new_from_array(nonce.payer);
     let source_key = Address::new_from_array(nonce.source);
     check_self_payment(&source_key, &accounts)?;
@@ -401,7 +401,7 @@ fn check_life(
 }
 
 /// A payment from the vault or from a leg buys nothing but a receipt.
-fn check_self_payment(source: &Address, accounts: &SettleAccounts) -> Result<(), Rejection> {
+fn check_self_payment(source: &Address, accounts: &ServiceAccounts) -> Result<(), Rejection> {
     let fixed = [
         accounts.vault,
         accounts.treasury_token,

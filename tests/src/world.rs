@@ -7,8 +7,8 @@ use sluice_sdk::{
     accounts::{AcceptedMint, Config, NonceAccount, Service, SluiceAccount},
     address,
     instructions::{
-        self, ConfigArgs, FacilitatorArgs, MintArgs, RecipientArg, ServiceArgs, SettleAccounts,
-        SettleItem,
+        self, ConfigArgs, FacilitatorArgs, MintArgs, RecipientArg, ServiceAccounts, ServiceArgs,
+        SettleItem, TermsArgs,
     },
     token::{self, TOKEN_PROGRAM},
     transaction::{Budget, Version, build, wire},
@@ -223,15 +223,17 @@ impl World {
         let recipients = self.recipients.iter().zip(&options.recipients);
         let args = ServiceArgs {
             id,
-            facilitator_bps: options.facilitator_bps,
-            facilitator_fixed: options.facilitator_fixed,
-            min_payment: options.min_payment,
-            recipients: recipients
-                .map(|(owner, bps)| RecipientArg {
-                    owner: owner.to_bytes(),
-                    bps: *bps,
-                })
-                .collect(),
+            terms: TermsArgs {
+                facilitator_bps: options.facilitator_bps,
+                facilitator_fixed: options.facilitator_fixed,
+                min_payment: options.min_payment,
+                recipients: recipients
+                    .map(|(owner, bps)| RecipientArg {
+                        owner: owner.to_bytes(),
+                        bps: *bps,
+                    })
+                    .collect(),
+            },
         };
         let merchant = self.merchant.pubkey();
         instructions::create_service(
@@ -309,9 +311,9 @@ impl World {
     }
 
     /// The accounts of a settle for a service.
-    pub fn settle_accounts(&self, service: &Address) -> SettleAccounts {
+    pub fn settle_accounts(&self, service: &Address) -> ServiceAccounts {
         let accepted: AcceptedMint = self.decode(&address::accepted_mint(&self.mint).0);
-        SettleAccounts::new(
+        ServiceAccounts::new(
             *service,
             &self.service_account(service),
             &accepted,

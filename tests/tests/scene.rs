@@ -181,7 +181,7 @@ fn fake_config() {
     let (mut world, payer) = scene();
     let fake = copy(&mut world, address::config().0, TOKEN_PROGRAM);
     // 3007: Anchor's "owned by another program". Another account of the program is no config either: 3002.
-    assert_eq!(with_account(&mut world, &payer, CONFIG, fake), Some(3_007));
+    assert_eq!(with_account(&mut world, &payer, CONFIG, fake), Some(6_134));
     let service = world.service;
     assert_eq!(
         with_account(&mut world, &payer, CONFIG, service),
@@ -194,7 +194,7 @@ fn fake_service() {
     let (mut world, payer) = scene();
     let service = world.service;
     let fake = copy(&mut world, service, TOKEN_PROGRAM);
-    assert_eq!(with_account(&mut world, &payer, SERVICE, fake), Some(3_007));
+    assert_eq!(with_account(&mut world, &payer, SERVICE, fake), Some(6_134));
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn wrong_facilitator() {
     let fake = copy(&mut world, facilitator, TOKEN_PROGRAM);
     assert_eq!(
         with_account(&mut world, &payer, FACILITATOR, fake),
-        Some(3_007)
+        Some(6_134)
     );
 }
 
@@ -218,7 +218,7 @@ fn wrong_mint() {
     let fake = copy(&mut world, accepted, TOKEN_PROGRAM);
     assert_eq!(
         with_account(&mut world, &payer, ACCEPTED_MINT, fake),
-        Some(3_007)
+        Some(6_134)
     );
 }
 

@@ -7,6 +7,7 @@ use sluice_sdk::{
     address,
     instructions::{
         self, ConfigArgs, ConfigUpdate, FacilitatorArgs, MintArgs, RecipientArg, ServiceArgs,
+        TermsArgs,
     },
     token::{TOKEN_2022_PROGRAM, TOKEN_PROGRAM},
 };
@@ -319,9 +320,9 @@ fn mints_that_are_not_accepted() {
     };
     let data = world.svm.get_account(&DEVNET_USDC).unwrap().data;
 
-    let token_2022 = Address::new_unique();
-    world.put(token_2022, data.clone(), TOKEN_2022_PROGRAM);
-    assert_eq!(mint_error(&mut world, token_2022, &args), Some(6_140));
+    let native_2022 = Address::from_str_const("9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9");
+    world.put(native_2022, data.clone(), TOKEN_2022_PROGRAM);
+    assert_eq!(mint_error(&mut world, native_2022, &args), Some(6_141));
 
     let native = Address::from_str_const("So11111111111111111111111111111111111111112");
     world.put(native, data.clone(), TOKEN_PROGRAM);
@@ -476,8 +477,7 @@ fn services_that_are_not_created() {
         owner: [n; 32],
         bps,
     };
-    let good = ServiceArgs {
-        id: 9,
+    let good = TermsArgs {
         facilitator_bps: 100,
         facilitator_fixed: 0,
         min_payment: 1,
@@ -486,42 +486,42 @@ fn services_that_are_not_created() {
     let own = address::service(&merchant.pubkey(), 9).0;
     let bad = [
         (
-            ServiceArgs {
+            TermsArgs {
                 recipients: vec![],
                 ..good.clone()
             },
             6_160,
         ),
         (
-            ServiceArgs {
+            TermsArgs {
                 recipients: (1..=9).map(|n| row(n, 1_111)).collect(),
                 ..good.clone()
             },
             6_160,
         ),
         (
-            ServiceArgs {
+            TermsArgs {
                 recipients: vec![row(1, 9_999)],
                 ..good.clone()
             },
             6_161,
         ),
         (
-            ServiceArgs {
+            TermsArgs {
                 recipients: vec![row(1, 10_000), row(2, 0)],
                 ..good.clone()
             },
             6_161,
         ),
         (
-            ServiceArgs {
+            TermsArgs {
                 recipients: vec![row(1, 5_000), row(1, 5_000)],
                 ..good.clone()
             },
             6_162,
         ),
         (
-            ServiceArgs {
+            TermsArgs {
                 recipients: vec![RecipientArg {
                     owner: own.to_bytes(),
                     bps: 10_000,
@@ -531,14 +531,14 @@ fn services_that_are_not_created() {
             6_163,
         ),
         (
-            ServiceArgs {
+            TermsArgs {
                 recipients: vec![row(0, 10_000)],
                 ..good.clone()
             },
             6_132,
         ),
         (
-            ServiceArgs {
+            TermsArgs {
                 facilitator_bps: 5_001,
                 ..good.clone()
             },
@@ -552,7 +552,10 @@ fn services_that_are_not_created() {
             &world.mint,
             &TOKEN_PROGRAM,
             &facilitator,
-            &args,
+            &ServiceArgs {
+                id: 9,
+                terms: args.clone(),
+            },
         );
         let failure = world.send(&[instruction], &[&merchant]).unwrap_err();
         assert_eq!(
@@ -567,7 +570,7 @@ fn services_that_are_not_created() {
         &world.mint,
         &TOKEN_PROGRAM,
         &facilitator,
-        &good,
+        &ServiceArgs { id: 9, terms: good },
     );
     world
         .send(std::slice::from_ref(&create), &[&merchant])

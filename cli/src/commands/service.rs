@@ -6,7 +6,7 @@ use sluice_sdk::{
     Address,
     accounts::{Facilitator, SERVICE_ACTIVE, Service},
     address,
-    instructions::{self, ServiceArgs},
+    instructions::{self, ServiceArgs, TermsArgs},
     token::{self, TOKEN_PROGRAM},
 };
 use solana_signer::Signer;
@@ -165,10 +165,12 @@ fn create(context: &Context, args: &Create) -> Result<(), CliError> {
     };
     let wire = ServiceArgs {
         id: args.id,
-        facilitator_bps: args.facilitator_bps.unwrap_or(facilitator.min_fee_bps),
-        facilitator_fixed,
-        min_payment: args.min_payment.units(unit.decimals)?,
-        recipients: args.recipients.iter().map(|one| one.0).collect(),
+        terms: TermsArgs {
+            facilitator_bps: args.facilitator_bps.unwrap_or(facilitator.min_fee_bps),
+            facilitator_fixed,
+            min_payment: args.min_payment.units(unit.decimals)?,
+            recipients: args.recipients.iter().map(|one| one.0).collect(),
+        },
     };
     let mut opens = Vec::new();
     for owner in args.recipients.iter().map(|one| key(one.0.owner)) {
@@ -203,13 +205,13 @@ fn create(context: &Context, args: &Create) -> Result<(), CliError> {
             "facilitator share",
             format!(
                 "{} + {} a payment",
-                bps(wire.facilitator_bps),
+                bps(wire.terms.facilitator_bps),
                 unit.both(facilitator_fixed)
             ),
         )
         .field("treasury share", bps(config.treasury_bps))
-        .field("least payment", unit.both(wire.min_payment));
-    for one in &wire.recipients {
+        .field("least payment", unit.both(wire.terms.min_payment));
+    for one in &wire.terms.recipients {
         proposal = proposal.field(
             "recipient",
             format!("{} {} of the rest", key(one.owner), bps(one.bps)),

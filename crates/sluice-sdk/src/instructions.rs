@@ -145,7 +145,42 @@ pub fn set_mint(
     instruction("set_mint", accounts, args)
 }
 
-/// Arguments of [`register_facilitator`].
+/// Names the next admin, who takes over by [`accept_admin`]; zero takes the proposal back. `admin` signs.
+pub fn propose_admin(admin: &Address, next: &Address) -> Instruction {
+    let accounts = vec![signer(*admin), writable(address::config().0)];
+    instruction("propose_admin", accounts, next.to_bytes())
+}
+
+/// Makes the proposed key the admin. It signs.
+pub fn accept_admin(proposed: &Address) -> Instruction {
+    let accounts = vec![signer(*proposed), writable(address::config().0)];
+    instruction("accept_admin", accounts, ())
+}
+
+/// Stops a facilitator's settlements, or lets them go on. `admin` signs.
+pub fn suspend_facilitator(admin: &Address, facilitator: &Address, suspended: bool) -> Instruction {
+    let accounts = vec![
+        signer(*admin),
+        readonly(address::config().0),
+        writable(*facilitator),
+    ];
+    instruction("suspend_facilitator", accounts, suspended)
+}
+
+/// Names the next authority of a facilitator or a service (`account`), which takes over by [`accept_authority`]; zero
+/// takes the proposal back. `authority` signs.
+pub fn propose_authority(authority: &Address, account: &Address, next: &Address) -> Instruction {
+    let accounts = vec![signer(*authority), writable(*account)];
+    instruction("propose_authority", accounts, next.to_bytes())
+}
+
+/// Makes the proposed key the authority of a facilitator or a service (`account`). It signs.
+pub fn accept_authority(proposed: &Address, account: &Address) -> Instruction {
+    let accounts = vec![signer(*proposed), writable(*account)];
+    instruction("accept_authority", accounts, ())
+}
+
+/// Arguments of [`register_facilitator`] and [`update_facilitator`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize)]
 pub struct FacilitatorArgs {
     /// Owns the token accounts that its legs go to.
@@ -168,7 +203,17 @@ pub fn register_facilitator(creator: &Address, args: &FacilitatorArgs) -> Instru
     instruction("register_facilitator", accounts, args)
 }
 
-/// A recipient of a new service.
+/// Replaces a facilitator's wallet, minimums and relayer keys. `authority` signs.
+pub fn update_facilitator(
+    authority: &Address,
+    facilitator: &Address,
+    args: &FacilitatorArgs,
+) -> Instruction {
+    let accounts = vec![signer(*authority), writable(*facilitator)];
+    instruction("update_facilitator", accounts, args)
+}
+
+/// A recipient of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize)]
 pub struct RecipientArg {
     /// The wallet.
@@ -177,11 +222,9 @@ pub struct RecipientArg {
     pub bps: u16,
 }
 
-/// Arguments of [`create_service`].
+/// What a service charges: arguments of [`update_service`], and of [`create_service`] after the id.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize)]
-pub struct ServiceArgs {
-    /// Tells the creator's services apart.
-    pub id: u64,
+pub struct TermsArgs {
     /// The facilitator's proportional share, in basis points.
     pub facilitator_bps: u16,
     /// The facilitator's fixed share of each payment, in atomic units.
@@ -190,6 +233,15 @@ pub struct ServiceArgs {
     pub min_payment: u64,
     /// 1 to 8 recipients; the first also receives rounding remainders.
     pub recipients: Vec<RecipientArg>,
+}
+
+/// Arguments of [`create_service`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize)]
+pub struct ServiceArgs {
+    /// Tells the creator's services apart.
+    pub id: u64,
+    /// What it charges.
+    pub terms: TermsArgs,
 }
 
 /// Creates a service and its vault. `creator` signs, pays rent and becomes its authority; `facilitator` is
@@ -271,9 +323,35 @@ pub fn set_lane(payer: &Address, mint: &Address, lane: u8, terms: &LaneTerms) ->
     instruction("set_lane", accounts, args)
 }
 
-/// The accounts of a `settle` that do not depend on its entries.
+/// Pins another of the payer's token accounts as the one that may be pulled from. `payer` signs.
+pub fn set_source(payer: &Address, mint: &Address, source: &Address) -> Instruction {
+    let accounts = vec![
+        signer(*payer),
+        writable(address::nonce_account(payer, mint).0),
+        readonly(*source),
+    ];
+    instruction("set_source", accounts, ())
+}
+
+/// Closes the nonce account of (`payer`, `mint`). `authority` signs: the payer, or the rent payer after 30 idle days.
+pub fn close_nonce(
+    authority: &Address,
+    payer: &Address,
+    mint: &Address,
+    rent_payer: &Address,
+) -> Instruction {
+    let accounts = vec![
+        signer(*authority),
+        writable(address::nonce_account(payer, mint).0),
+        writable(*rent_payer),
+    ];
+    instruction("close_nonce", accounts, ())
+}
+
+/// The accounts of whatever moves a service's money: [`settle`], [`distribute`], [`update_service`],
+/// [`sync_service`] and [`close_service`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettleAccounts {
+pub struct ServiceAccounts {
     /// The service.
     pub service: Address,
     /// Its facilitator account.
@@ -292,7 +370,7 @@ pub struct SettleAccounts {
     pub recipients: Vec<Address>,
 }
 
-impl SettleAccounts {
+impl ServiceAccounts {
     /// Reads the accounts off a service, its accepted mint and its facilitator's wallet.
     pub fn new(
         address: Address,
@@ -315,6 +393,89 @@ impl SettleAccounts {
             recipients: service.shares().iter().map(token).collect(),
         }
     }
+
+    /// The accounts as the program takes them, recipients last.
+    fn metas(&self, caller: &Address) -> Vec<AccountMeta> {
+        let mut accounts = vec![
+            signer_writable(*caller),
+            readonly(address::config().0),
+            readonly(address::accepted_mint(&self.mint).0),
+            readonly(self.facilitator),
+            writable(self.service),
+            readonly(self.mint),
+            writable(self.vault),
+            writable(self.treasury_token),
+            writable(self.facilitator_token),
+            readonly(self.token_program),
+        ];
+        accounts.extend(self.recipients.iter().map(|key| writable(*key)));
+        accounts
+    }
+}
+
+/// Divides what arrived in the vault without an intent, and pays what is held and payable again. Anyone may call.
+/// `others` are further token accounts of those who are owed, for what their own accounts cannot take.
+pub fn distribute(caller: &Address, on: &ServiceAccounts, others: &[Address]) -> Instruction {
+    let mut accounts = on.metas(caller);
+    accounts.extend(others.iter().map(|key| writable(*key)));
+    instruction("distribute", accounts, ())
+}
+
+/// Replaces a service's terms, after dividing what the vault holds under the old ones. `authority` signs and pays
+/// rent where something is held for those who leave. `service` is the service as it is now, `wallet` its facilitator's
+/// wallet, `facilitator` the facilitator from now on.
+pub fn update_service(
+    authority: &Address,
+    on: &ServiceAccounts,
+    service: &Service,
+    wallet: &Address,
+    facilitator: &Address,
+    args: &TermsArgs,
+) -> Instruction {
+    let mut accounts = on.metas(authority);
+    accounts.push(readonly(*facilitator));
+    accounts.push(readonly(SYSTEM_PROGRAM));
+    let held = |owner: &Address| writable(address::held_balance(&on.service, owner).0);
+    for share in service.shares() {
+        if !args.recipients.iter().any(|row| row.owner == share.owner) {
+            accounts.push(held(&Address::new_from_array(share.owner)));
+        }
+    }
+    if *facilitator != on.facilitator {
+        accounts.push(held(wallet));
+    }
+    instruction("update_service", accounts, args)
+}
+
+/// Brings a service to the treasury share in force, after dividing what the vault holds under the old one. Anyone may
+/// call.
+pub fn sync_service(caller: &Address, on: &ServiceAccounts) -> Instruction {
+    instruction("sync_service", on.metas(caller), ())
+}
+
+/// Ends a service, after dividing what the vault holds. `authority` signs.
+pub fn close_service(authority: &Address, on: &ServiceAccounts) -> Instruction {
+    instruction("close_service", on.metas(authority), ())
+}
+
+/// Pays a replaced recipient, or a former facilitator, what is still owed. Anyone may send it. `destination` is any
+/// token account of the mint that `owner` owns; `rent_payer` is who paid for the held balance's account.
+pub fn release_held(
+    on: &ServiceAccounts,
+    owner: &Address,
+    rent_payer: &Address,
+    destination: &Address,
+) -> Instruction {
+    let accounts = vec![
+        writable(on.service),
+        writable(address::held_balance(&on.service, owner).0),
+        writable(*rent_payer),
+        readonly(on.mint),
+        writable(on.vault),
+        writable(*destination),
+        readonly(on.token_program),
+    ];
+    instruction("release_held", accounts, ())
 }
 
 /// An entry with its two accounts.
@@ -332,23 +493,11 @@ pub struct SettleItem {
 /// an entry that cannot be settled fails the transaction; without, it is skipped with its code.
 pub fn settle(
     relayer: &Address,
-    on: &SettleAccounts,
+    on: &ServiceAccounts,
     items: &[SettleItem],
     strict: bool,
 ) -> Instruction {
-    let mut accounts = vec![
-        signer_writable(*relayer),
-        readonly(address::config().0),
-        readonly(address::accepted_mint(&on.mint).0),
-        readonly(on.facilitator),
-        writable(on.service),
-        readonly(on.mint),
-        writable(on.vault),
-        writable(on.treasury_token),
-        writable(on.facilitator_token),
-        readonly(on.token_program),
-    ];
-    accounts.extend(on.recipients.iter().map(|key| writable(*key)));
+    let mut accounts = on.metas(relayer);
     let mut data = instruction_discriminator("settle").to_vec();
     data.push(u8::from(strict));
     data.extend(u32::try_from(items.len()).unwrap_or(u32::MAX).to_le_bytes());
