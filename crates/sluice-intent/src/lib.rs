@@ -15,6 +15,7 @@ pub mod entry;
 pub mod intent;
 pub mod lane;
 pub mod resource;
+mod sha512;
 pub mod signature;
 pub mod skip;
 pub mod split;

@@ -89,6 +89,20 @@ proptest! {
     }
 
     #[test]
+    fn a_digest_gets_the_verdict_of_its_message(
+        seed in any::<[u8; 32]>(), digest in any::<[u8; 32]>(), bit in 0usize..512, flip in any::<bool>(),
+    ) {
+        let key = SigningKey::from_bytes(&seed);
+        let message = intent::message(&digest);
+        let mut signature = key.sign(&message).to_bytes();
+        if flip {
+            signature[bit / 8] ^= 1 << (bit % 8);
+        }
+        let public = key.verifying_key().to_bytes();
+        prop_assert_eq!(verify(&public, &digest, &signature), verdict(&public, &message, &signature));
+    }
+
+    #[test]
     fn random_bytes_are_no_signature(key in any::<[u8; 32]>(), digest in any::<[u8; 32]>(), halves in any::<[[u8; 32]; 2]>()) {
         let signature: [u8; 64] = halves.concat().try_into().unwrap();
         prop_assert!(!verify(&key, &digest, &signature));
