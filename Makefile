@@ -55,6 +55,10 @@ fuzz-short: ## The same for 10 seconds a target, as CI does
 bench: program ## What a payment costs: compute units, bytes, lamports (target/bench/program.json)
 	@cargo run --locked --quiet -p sluice-tests --bin bench
 
+.PHONY: bench-accept
+bench-accept: program ## Measure, and write the figures down even where they are worse
+	@cargo run --locked --quiet -p sluice-tests --bin bench -- --accept
+
 .PHONY: idl
 idl: ## Rebuild idl/sluice.json
 	@cargo run --locked --quiet -p sluice-tests --bin idl -- --write

@@ -31,9 +31,11 @@ pub const NOW: i64 = 1_800_000_000;
 pub const GENESIS: [u8; 32] = [7; 32];
 const SLOT: u64 = 1_000;
 
-/// The built program. The suites test what goes on chain, so they cannot do without it.
+/// The built program. The suites test what goes on chain, so they cannot do without it. `SLUICE_PROGRAM` names
+/// another build, to see that a changed program fails them.
 pub fn program_path() -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/deploy/sluice.so");
+    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/deploy/sluice.so");
+    let path = std::env::var_os("SLUICE_PROGRAM").map_or(built, PathBuf::from);
     assert!(
         path.exists(),
         "{} is missing: run `make program` first",

@@ -40,19 +40,22 @@ pub fn distribute<'info>(
         return Ok(false);
     }
     let mut transfers = Transfers::new(
-        *accounts.token_program.key,
+        accounts.token_program.key,
         &accounts.mint,
         token::decimals(&accounts.mint)?,
     );
-    transfers.set_source(&accounts.vault, &accounts.service);
     let mut legs = Vec::with_capacity(payments.len());
     for (account, amount) in payments {
-        transfers.send(account, amount, &signer.seeds())?;
+        if transfers.is_full() {
+            transfers.send(&[&signer.seeds()])?;
+        }
+        transfers.push(&accounts.vault, account, &accounts.service, amount);
         legs.push(PaidLeg {
             token_account: *account.key,
             amount,
         });
     }
+    transfers.send(&[&signer.seeds()])?;
     emit!(Paid {
         service: *accounts.service.key,
         divided,

@@ -1,5 +1,7 @@
 //! `make bench`: what a payment costs on chain, measured in LiteSVM with mainnet's features on the built
-//! program. Prints a table and writes `target/bench/program.json`.
+//! program. Prints a table, writes `target/bench/program.json`, and compares with `docs/compute-units.md`: a figure
+//! more than 3 % above the one written there is an error, a better one is written down. `--accept` writes down
+//! whatever was measured.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,22 +9,24 @@
     reason = "a benchmark that cannot run must stop"
 )]
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, process::ExitCode};
 
 use serde_json::json;
 use sluice_intent::Skip;
 use sluice_sdk::{
-    instructions::SettleItem,
+    Address,
+    instructions::{self, SettleItem},
     transaction::{Budget, BuildError, MAX_V0_LEN, MAX_V1_LEN, Version, build, wire},
 };
-use sluice_tests::{Outcome, Payer, World, program_path};
+use sluice_tests::{Outcome, Payer, World, lane_terms, program_path};
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 
 /// Recipients of the service whose batches are measured.
 const BATCH_RECIPIENTS: usize = 4;
 
-fn main() {
+fn main() -> ExitCode {
+    let accept = std::env::args().any(|arg| arg == "--accept");
     let so_bytes = fs::metadata(program_path()).unwrap().len();
     let by_recipients: BTreeMap<String, u64> = [1, 2, 4, 8]
         .into_iter()
@@ -37,6 +41,11 @@ fn main() {
     let (v0, v0_bytes) = largest(Version::V0);
     let (v1, v1_bytes) = largest(Version::V1);
     let exact = exact_fee();
+    let by_distribution: BTreeMap<String, u64> = [1, 8]
+        .into_iter()
+        .map(|n| (n.to_string(), distribution(n).units))
+        .collect();
+    let lane_cu = lane().units;
     let each = |outcome: &Outcome, n: usize| outcome.fee as f64 / n as f64;
     let lone = each(&single(1), 1);
     let small = each(&batch(BATCH_RECIPIENTS, v0, Version::V0), v0);
@@ -47,6 +56,8 @@ fn main() {
         "settle_cu_by_recipients": by_recipients,
         "settle_batch_cu": by_batch,
         "ed25519_cu": ed25519_cu,
+        "distribute_cu_by_recipients": by_distribution,
+        "set_lane_cu": lane_cu,
         "so_bytes": so_bytes,
         "batch_max": { "v0": v0, "v1": v1 },
         "lamports_per_payment": { "exact": exact, "single": lone, "v0": small, "v1": large },
@@ -72,6 +83,11 @@ fn main() {
             per(n)
         );
     }
+    println!("Compute units of other instructions");
+    for (n, units) in &by_distribution {
+        println!("  distribute, {n} recipients   {units:>8}");
+    }
+    println!("  set_lane                   {lane_cu:>8}");
     println!("Largest batch with {BATCH_RECIPIENTS} recipients");
     println!("  transaction v0             {v0:>8}   ({v0_bytes} of {MAX_V0_LEN} bytes)");
     println!("  transaction v1             {v1:>8}   ({v1_bytes} of {MAX_V1_LEN} bytes)");
@@ -81,6 +97,115 @@ fn main() {
     println!("  Sluice, full v0 batch      {small:>8.0}");
     println!("  Sluice, full v1 batch      {large:>8.0}");
     println!("Written to target/bench/program.json");
+
+    let mut figures = vec![("bytes of the program".to_owned(), so_bytes)];
+    let one = |n: &String, units: &u64| (format!("settle, 1 payment, {n} recipients"), *units);
+    figures.extend(by_recipients.iter().map(|(n, units)| one(n, units)));
+    let mut sizes: Vec<_> = by_batch.iter().collect();
+    sizes.sort_by_key(|(n, _)| n.parse::<u64>().unwrap());
+    let many = |n: &String, units: u64| (format!("settle, {n} payments, 1 recipient"), units);
+    figures.extend(sizes.iter().map(|(n, units)| many(n, **units)));
+    figures.push(("signature and digest".to_owned(), ed25519_cu));
+    let paid = |n: &String, units: &u64| (format!("distribute, {n} recipients"), *units);
+    figures.extend(by_distribution.iter().map(|(n, units)| paid(n, units)));
+    figures.push(("set_lane".to_owned(), lane_cu));
+    record(&figures, accept)
+}
+
+/// Compares with the figures in `docs/compute-units.md`, and writes better ones down.
+fn record(figures: &[(String, u64)], accept: bool) -> ExitCode {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compute-units.md");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let written: BTreeMap<&str, u64> = text
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("| ")?
+                .strip_suffix(" |")?
+                .split_once(" | ")
+        })
+        .filter_map(|(name, figure)| Some((name, figure.replace(',', "").parse().ok()?)))
+        .collect();
+    let over = |name: &str, now: u64, permille: u64| {
+        written
+            .get(name)
+            .is_some_and(|before| now * 1_000 > before * (1_000 + permille))
+    };
+    let worse: Vec<_> = figures
+        .iter()
+        .filter(|(name, now)| over(name, *now, 30))
+        .collect();
+    if !worse.is_empty() && !accept {
+        for (name, now) in worse {
+            eprintln!(
+                "{name}: {now}, more than 3 % above the {} of docs/compute-units.md",
+                written[&**name]
+            );
+        }
+        eprintln!(
+            "find out why; if it is worth it, `make bench-accept` writes the new figures down"
+        );
+        return ExitCode::FAILURE;
+    }
+    // A few units depend on the keys, so only what is clearly better is news.
+    let better = |name: &str, now: u64| {
+        written
+            .get(name)
+            .is_none_or(|before| now * 1_000 < before * 995)
+    };
+    if accept || figures.iter().any(|(name, now)| better(name, *now)) {
+        let mut text = String::from(HEAD);
+        for (name, now) in figures {
+            let keep = written
+                .get(&**name)
+                .filter(|before| !accept && now > *before);
+            text += &format!("| {name} | {} |\n", grouped(*keep.unwrap_or(&now)));
+        }
+        fs::write(&path, text).unwrap();
+        println!("docs/compute-units.md has the new figures");
+    }
+    ExitCode::SUCCESS
+}
+
+const HEAD: &str = "# What the program costs
+
+Compute units, measured by `make bench` in LiteSVM with mainnet's features on the built program: SBPF v3, classic token program, every leg paid,
+nonce accounts in use. A settle of one payment with one recipient has three legs: recipient, treasury, facilitator.
+
+`make bench` fails when a figure is more than 3 % above the one here, and writes better ones down; `make bench-accept` writes down whatever it measures.
+
+| what | compute units |
+|---|---|
+";
+
+/// A number with commas.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The division of what arrived in a vault without an intent.
+fn distribution(recipients: usize) -> Outcome {
+    let mut world = World::with_recipients(&shares(recipients));
+    let vault = Address::new_from_array(world.service_account(&world.service).vault);
+    world.change_token(vault, |state| state.amount = 1_000_003);
+    let accounts = world.settle_accounts(&world.service);
+    let instruction = instructions::distribute(&world.relayer.pubkey(), &accounts, &[]);
+    world.send_as_relayer(&[instruction]).unwrap()
+}
+
+/// A payer's change of a lane.
+fn lane() -> Outcome {
+    let mut world = World::new();
+    let payer = warm(&mut world);
+    let terms = lane_terms(payer.session.pubkey());
+    world.set_lane(&payer, 1, &terms).unwrap()
 }
 
 /// Shares of `n` recipients.

@@ -74,9 +74,14 @@ pub(crate) fn handle<'info>(accounts: &'info ReleaseHeld<'info>) -> Result<()> {
         service.held_total = total.ok_or_else(|| fail(SluiceError::Overflow))?;
     }
     let decimals = token::decimals(&accounts.mint)?;
-    let mut transfers = Transfers::new(*accounts.token_program.key, &accounts.mint, decimals);
-    transfers.set_source(&accounts.vault, &accounts.service);
-    transfers.send(&accounts.destination, paid, &signer.seeds())?;
+    let mut transfers = Transfers::new(accounts.token_program.key, &accounts.mint, decimals);
+    transfers.push(
+        &accounts.vault,
+        &accounts.destination,
+        &accounts.service,
+        paid,
+    );
+    transfers.send(&[&signer.seeds()])?;
     emit!(Paid {
         service: *accounts.service.key,
         divided: 0,

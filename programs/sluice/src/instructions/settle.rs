@@ -10,7 +10,7 @@ use crate::{
     state::{
         AcceptedMint, Config, Facilitator, NonceAccount, Service, VERSION, read, seeds, write,
     },
-    token::{TOKEN_PROGRAM, Transfers, can_be_pulled},
+    token::{MOST_WAITING, TOKEN_PROGRAM, Transfers, can_be_pulled},
 };
 
 /// `sluice_intent::Entry`, spelt out for the IDL: the same 101 bytes.
@@ -56,35 +56,31 @@ pub(crate) fn handle<'info>(
         now,
     };
     let payable = scene.payable(&owners);
-    let mut transfers = Transfers::new(
-        *accounts.token_program.key,
-        &accounts.mint,
-        accepted.decimals,
-    );
+    if entries.len() > 1 {
+        scene.require_vault()?;
+    }
+    let mut pulls = Pulls::new(accounts, accepted.decimals);
     let mut codes = Vec::with_capacity(entries.len());
     let mut division = Division::default();
     for (entry, pair) in entries.iter().zip(sources.chunks_exact(ENTRY_ACCOUNTS)) {
         let (source, nonce) = (&pair[0], &pair[1]);
+        // What waits may be from this very account: it leaves before the account is looked at again.
+        pulls.make_way(source.key)?;
         match scene.admit(entry, source, nonce) {
-            Ok(pull) => {
-                transfers.set_source(source, nonce);
+            Ok(signer) => {
                 division.add(entry.amount)?;
                 if entries.len() == 1 {
                     division.amounts = legs::amounts(&service.divide(entry.amount, 1)?);
                     division.direct = division.held(payable) == LegSet::default();
                 }
                 if division.direct {
-                    pay_legs(
-                        accounts,
-                        recipients,
-                        &mut transfers,
-                        &division,
-                        payable,
-                        &pull.seeds(),
-                    )?;
+                    let from = (source, nonce, &signer.seeds()[..]);
+                    division.pay(accounts, recipients, payable, from, &mut pulls.transfers)?;
                 } else {
-                    scene.require_vault()?;
-                    transfers.send(&accounts.vault, entry.amount, &pull.seeds())?;
+                    if entries.len() == 1 {
+                        scene.require_vault()?;
+                    }
+                    pulls.push(source, nonce, entry.amount, signer)?;
                 }
                 codes.push(0);
             }
@@ -92,6 +88,7 @@ pub(crate) fn handle<'info>(
             Err(skip) => codes.push(skip.code()),
         }
     }
+    pulls.send()?;
 
     let legs = recipients.len();
     if division.payments > 0 {
@@ -102,15 +99,9 @@ pub(crate) fn handle<'info>(
         // The service signs for the vault, so it must not be borrowed while money moves.
         drop((service, config, accepted));
         if !division.direct {
-            transfers.set_source(&accounts.vault, &accounts.service);
-            pay_legs(
-                accounts,
-                recipients,
-                &mut transfers,
-                &division,
-                payable,
-                &signer.seeds(),
-            )?;
+            let (vault, authority) = (&*accounts.vault, &*accounts.service);
+            let from = (vault, authority, &signer.seeds()[..]);
+            division.pay(accounts, recipients, payable, from, &mut pulls.transfers)?;
         }
         record(accounts, &division, division.held(payable), now)?;
     }
@@ -147,6 +138,29 @@ impl Division {
         Ok(())
     }
 
+    /// Sends every leg that has money coming and can take it, from a source with its authority and that one's seeds.
+    fn pay<'info>(
+        &self,
+        accounts: &'info OnService<'info>,
+        recipients: &'info [AccountInfo<'info>],
+        payable: LegSet,
+        (source, authority, seeds): (&AccountInfo<'info>, &AccountInfo<'info>, &[&[u8]]),
+        transfers: &mut Transfers<'info>,
+    ) -> Result<()> {
+        for (leg, amount) in self.amounts.iter().enumerate() {
+            if *amount == 0 || !payable.contains(leg) {
+                continue;
+            }
+            if transfers.is_full() {
+                transfers.send(&[seeds])?;
+            }
+            if let Some(account) = legs::account(accounts, recipients, leg) {
+                transfers.push(source, account, authority, *amount);
+            }
+        }
+        transfers.send(&[seeds])
+    }
+
     /// The legs that have money coming and cannot take it.
     fn held(&self, payable: LegSet) -> LegSet {
         let mut held = LegSet::default();
@@ -156,6 +170,57 @@ impl Division {
             }
         }
         held
+    }
+}
+
+/// Pulls into the vault that wait to leave together.
+struct Pulls<'info> {
+    accounts: &'info OnService<'info>,
+    transfers: Transfers<'info>,
+    waiting: Vec<(&'info Pubkey, Pull)>,
+}
+
+impl<'info> Pulls<'info> {
+    fn new(accounts: &'info OnService<'info>, decimals: u8) -> Self {
+        let program = accounts.token_program.key;
+        Self {
+            accounts,
+            transfers: Transfers::new(program, &accounts.mint, decimals),
+            waiting: Vec::with_capacity(MOST_WAITING),
+        }
+    }
+
+    /// Lets leave what waits if it is from `source`, which is about to be looked at: an inspection always sees what
+    /// the earlier entries left.
+    fn make_way(&mut self, source: &Pubkey) -> Result<()> {
+        if self.waiting.iter().any(|(key, _)| *key == source) {
+            self.send()?;
+        }
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        source: &'info AccountInfo<'info>,
+        nonce: &AccountInfo<'info>,
+        amount: u64,
+        pull: Pull,
+    ) -> Result<()> {
+        if self.transfers.is_full() {
+            self.send()?;
+        }
+        self.transfers
+            .push(source, &self.accounts.vault, nonce, amount);
+        self.waiting.push((source.key, pull));
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<()> {
+        let seeds: Vec<[&[u8]; 4]> = self.waiting.iter().map(|(_, pull)| pull.seeds()).collect();
+        let signers: Vec<&[&[u8]]> = seeds.iter().map(|seeds| &seeds[..]).collect();
+        self.transfers.send(&signers)?;
+        self.waiting.clear();
+        Ok(())
     }
 }
 
@@ -362,26 +427,6 @@ fn nonce_state(data: &mut [u8]) -> core::result::Result<&mut NonceAccount, Skip>
         .get_mut(..size_of::<NonceAccount>())
         .ok_or(Skip::AccountForeign)?;
     bytemuck::try_from_bytes_mut(body).map_err(|_| Skip::AccountForeign)
-}
-
-/// Sends every leg that has money coming and can take it, from the source that `transfers` is set to.
-fn pay_legs<'info>(
-    accounts: &'info OnService<'info>,
-    recipients: &'info [AccountInfo<'info>],
-    transfers: &mut Transfers<'info>,
-    division: &Division,
-    payable: LegSet,
-    seeds: &[&[u8]],
-) -> Result<()> {
-    for (leg, amount) in division.amounts.iter().enumerate() {
-        if *amount == 0 || !payable.contains(leg) {
-            continue;
-        }
-        if let Some(account) = legs::account(accounts, recipients, leg) {
-            transfers.send(account, *amount, seeds)?;
-        }
-    }
-    Ok(())
 }
 
 /// Counts what was settled, and what is held for whom.
