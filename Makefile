@@ -70,11 +70,13 @@ vectors: ## Rebuild tests/vectors/ from the pure core
 .PHONY: lint
 lint: ## Formatting and lints, warnings as errors
 	@cargo fmt --all --check
+	@cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 
 .PHONY: fmt
 fmt: ## Format everything
 	@cargo fmt --all
+	@cargo fmt --manifest-path fuzz/Cargo.toml
 
 .PHONY: clean
 clean: ## Remove what was built (the toolchain in the cache folder stays)

@@ -9,14 +9,11 @@ use libfuzzer_sys::{
 };
 use sluice_fuzz::{
     Edgy,
-    reference::{LaneModel, open_terms},
+    reference::{AUTHORITY, FACILITATOR, LaneModel, SERVICE, open_terms, spend},
 };
 use sluice_intent::{Key, Lane, LaneTerms, Scope, Spend, UNLIMITED};
 
 const START: i64 = 1_700_000_000;
-const SERVICE: Key = [0x51; 32];
-const AUTHORITY: Key = [0xa1; 32];
-const FACILITATOR: Key = [0xf1; 32];
 const OTHER: Key = [0xee; 32];
 
 #[derive(Arbitrary, Debug)]
@@ -149,17 +146,6 @@ fuzz_target!(|input: Input| {
     }
     no_bytes_make_a_lane_panic(&input);
 });
-
-fn spend(now: i64, nonce: u64, amount: u64) -> Spend<'static> {
-    Spend {
-        nonce,
-        amount,
-        now,
-        service: &SERVICE,
-        authority: &AUTHORITY,
-        facilitator: &FACILITATOR,
-    }
-}
 
 fn offer(lane: &Lane, amount: &Amount, nonce: &Nonce, elsewhere: bool, now: i64) -> Spend<'static> {
     let amount = match amount {

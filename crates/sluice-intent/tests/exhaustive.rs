@@ -73,6 +73,11 @@ fn visit_every_state(stride: u64) -> usize {
             taken: false,
         })
         .collect();
+    let mut multiples = Window::default();
+    for place in (0..WINDOW_BITS).step_by(stride as usize) {
+        let one = with_place(0, place);
+        (0..4).for_each(|word| multiples.bits[word] |= one.bits[word]);
+    }
     let mut seen: HashSet<Watched> = todo.iter().copied().collect();
     while let Some(state) = todo.pop() {
         let window = state.window();
@@ -92,6 +97,9 @@ fn visit_every_state(stride: u64) -> usize {
             }
             let Ok(next) = answer else { continue };
             assert!(in_reach, "nonce {nonce}: {state:?}");
+            // The places stay multiples of the stride: this is what closes the search.
+            let strays = (0..4).any(|word| next.bits[word] & !multiples.bits[word] != 0);
+            assert!(!strays, "nonce {nonce}: {state:?} becomes {next:?}");
             assert_eq!(next.top, state.top.max(nonce));
             let next = Watched {
                 top: next.top,

@@ -8,32 +8,18 @@ use std::mem::offset_of;
 use bytemuck::Zeroable;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sluice_intent::{Key, Lane, LaneTerms, Scope, Skip, Spend, UNLIMITED, Window, lane};
+use sluice_intent::{Lane, LaneTerms, Scope, Skip, Spend, UNLIMITED, Window, lane};
 use support::{
     config, edgy_u64,
-    reference::{LaneModel, open_terms, sum},
+    reference::{AUTHORITY, FACILITATOR, LaneModel, SERVICE, open_terms, spend, sum},
 };
 
 const START: i64 = 1_700_000_000;
-const SERVICE: Key = [0x51; 32];
-const AUTHORITY: Key = [0xa1; 32];
-const FACILITATOR: Key = [0xf1; 32];
 
 fn open_lane(terms: &LaneTerms, now: i64) -> Lane {
     let mut lane = Lane::zeroed();
     lane.set(terms, now);
     lane
-}
-
-fn spend(now: i64, nonce: u64, amount: u64) -> Spend<'static> {
-    Spend {
-        nonce,
-        amount,
-        now,
-        service: &SERVICE,
-        authority: &AUTHORITY,
-        facilitator: &FACILITATOR,
-    }
 }
 
 /// Checks and, where that is allowed, applies.

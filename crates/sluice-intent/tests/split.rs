@@ -295,3 +295,11 @@ fn the_treasury_may_be_the_whole_but_no_more() {
         Err(SplitError::Treasury)
     );
 }
+
+#[test]
+fn a_refusal_names_the_bound_that_was_passed() {
+    let recipients = SplitError::Recipients.to_string();
+    assert!(recipients.contains("1 to 8") && recipients.contains("10000 bps"));
+    let treasury = SplitError::Treasury.to_string();
+    assert!(treasury.contains("treasury") && treasury.contains("10000 bps"));
+}

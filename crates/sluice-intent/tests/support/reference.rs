@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use sluice_intent::{LaneTerms, Scope, Skip, Spend, UNLIMITED};
+use sluice_intent::{Key, LaneTerms, Scope, Skip, Spend, UNLIMITED};
 
 /// Remembers every nonce ever taken, as the window cannot.
 #[derive(Clone, Debug, Default)]
@@ -144,6 +144,22 @@ fn first(reasons: &[(bool, Skip)]) -> Result<(), Skip> {
 /// The exact sum of amounts.
 pub fn sum(amounts: &[u64]) -> u128 {
     amounts.iter().map(|amount| u128::from(*amount)).sum()
+}
+
+pub const SERVICE: Key = [0x51; 32];
+pub const AUTHORITY: Key = [0xa1; 32];
+pub const FACILITATOR: Key = [0xf1; 32];
+
+/// A payment to the one service above.
+pub fn spend(now: i64, nonce: u64, amount: u64) -> Spend<'static> {
+    Spend {
+        nonce,
+        amount,
+        now,
+        service: &SERVICE,
+        authority: &AUTHORITY,
+        facilitator: &FACILITATOR,
+    }
 }
 
 /// A lane without limits for key 1.
