@@ -104,6 +104,8 @@ fn load_config(path: &str) -> Result<SolanaConfig, CliError> {
 pub struct MintInfo {
     /// Its address.
     pub address: Address,
+    /// The program that owns it and its accounts.
+    pub token_program: Address,
     /// How its amounts are written.
     pub unit: Unit,
 }
@@ -261,7 +263,7 @@ impl Context {
         }
         let accepted = self.list::<AcceptedMint>()?;
         match accepted.as_slice() {
-            [(_, one)] => Ok(mint_info(Address::new_from_array(one.mint), one.decimals)),
+            [(_, one)] => Ok(accepted_info(one)),
             [] => Err(CliError::error(
                 "no mint is accepted on this cluster",
                 "the admin accepts one with `sluice mint set`",
@@ -275,16 +277,24 @@ impl Context {
 
     /// The decimals and the name of a mint.
     pub fn mint_info(&self, mint: &Address) -> Result<MintInfo, CliError> {
-        let account = self.account(mint)?;
-        let decimals = account
-            .and_then(|account| token::decode_mint_decimals(&account.owner, &account.data))
+        let state = self.mint_state(mint)?;
+        Ok(MintInfo {
+            address: *mint,
+            token_program: state.token_program,
+            unit: unit(mint, state.decimals),
+        })
+    }
+
+    /// A mint as it is on the chain now.
+    pub fn mint_state(&self, mint: &Address) -> Result<token::Mint, CliError> {
+        self.account(mint)?
+            .and_then(|account| token::decode_mint(&account.owner, &account.data))
             .ok_or_else(|| {
                 CliError::error(
-                    format!("{mint} is not a mint of the classic token program on this cluster"),
-                    "check the address and --url; Token-2022 mints are not accepted by this version",
+                    format!("{mint} is not a mint of a token program on this cluster"),
+                    "check the address and --url",
                 )
-            })?;
-        Ok(mint_info(*mint, decimals))
+            })
     }
 
     /// Whether there is a person to ask.
@@ -320,14 +330,21 @@ impl Context {
     }
 }
 
-/// The name and decimals of a mint.
-pub fn mint_info(address: Address, decimals: u8) -> MintInfo {
-    let known = SYMBOLS.iter().find(|(mint, _)| *mint == address);
-    let symbol = known.map_or_else(|| "tokens".to_owned(), |(_, symbol)| (*symbol).to_owned());
+/// A mint as its acceptance has it.
+pub fn accepted_info(accepted: &AcceptedMint) -> MintInfo {
+    let address = Address::new_from_array(accepted.mint);
     MintInfo {
         address,
-        unit: Unit { decimals, symbol },
+        token_program: Address::new_from_array(accepted.token_program),
+        unit: unit(&address, accepted.decimals),
     }
+}
+
+/// How a mint's amounts are written.
+pub fn unit(mint: &Address, decimals: u8) -> Unit {
+    let known = SYMBOLS.iter().find(|(known, _)| known == mint);
+    let symbol = known.map_or_else(|| "tokens".to_owned(), |(_, symbol)| (*symbol).to_owned());
+    Unit { decimals, symbol }
 }
 
 /// Reads a keypair file, or standard input for `-`.

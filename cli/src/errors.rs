@@ -126,12 +126,6 @@ impl From<sluice_sdk::DecodeError> for CliError {
     }
 }
 
-impl From<sluice_sdk::token::TokenError> for CliError {
-    fn from(error: sluice_sdk::token::TokenError) -> Self {
-        Self::error(error, "check the amount and the mint")
-    }
-}
-
 fn code_of(error: &ChainError) -> Code {
     match error {
         ChainError::Unreachable { .. } => Code::Unreachable,

@@ -8,7 +8,7 @@ use std::{
 
 use sluice_sdk::{
     Address, PROGRAM_ID, SYSTEM_PROGRAM, program_error,
-    token::{ASSOCIATED_TOKEN_PROGRAM, TOKEN_PROGRAM},
+    token::{ASSOCIATED_TOKEN_PROGRAM, TOKEN_2022_PROGRAM, TOKEN_PROGRAM},
     transaction::{self, Budget, BuildError, Version},
 };
 use solana_commitment_config::CommitmentConfig;
@@ -217,7 +217,7 @@ impl fmt::Display for Failure {
                 _ => None,
             }),
             Some(SYSTEM_PROGRAM) if code == 1 => Some("too few lamports"),
-            Some(TOKEN_PROGRAM) => match code {
+            Some(TOKEN_PROGRAM | TOKEN_2022_PROGRAM) => match code {
                 1 => Some("the token account holds too little"),
                 3 => Some("the token account is of another mint"),
                 4 => Some("the signer does not own the token account"),
@@ -229,6 +229,7 @@ impl fmt::Display for Failure {
         let program = match program {
             Some(PROGRAM_ID) => "Sluice".to_owned(),
             Some(TOKEN_PROGRAM) => "the token program".to_owned(),
+            Some(TOKEN_2022_PROGRAM) => "the Token-2022 program".to_owned(),
             Some(ASSOCIATED_TOKEN_PROGRAM) => "the associated token account program".to_owned(),
             Some(SYSTEM_PROGRAM) => "the system program".to_owned(),
             Some(other) => format!("program {other}"),

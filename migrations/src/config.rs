@@ -5,7 +5,7 @@ use sluice_sdk::{
     accounts::{self, AcceptedMint},
     address,
     instructions::{self, ConfigArgs, ConfigUpdate},
-    token::{self, TOKEN_PROGRAM},
+    token,
 };
 
 use crate::{Chain, Change, Drift, Error, Fields, Planner, Step, bps, key, somebody};
@@ -169,13 +169,15 @@ fn treasury<C: Chain + ?Sized>(
         let Some(accepted) = planner.read::<AcceptedMint>(&address::accepted_mint(&mint).0)? else {
             continue;
         };
-        let account = address::token_account(&file.treasury, &mint, &TOKEN_PROGRAM);
+        let program = key(accepted.token_program);
+        let account = address::token_account(&file.treasury, &mint, &program);
         fields.compare(
             &format!("treasury_token of {mint}"),
             key(accepted.treasury_token),
             account,
         );
-        instructions.push(token::create_account(&file.admin, &file.treasury, &mint));
+        let (admin, treasury) = (&file.admin, &file.treasury);
+        instructions.push(token::create_account(admin, treasury, &mint, &program));
         pairs.push((mint, account));
     }
     instructions.push(instructions::set_treasury(

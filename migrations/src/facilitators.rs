@@ -70,12 +70,15 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
             .file
             .mints
             .iter()
-            .map(|mint| Receiver {
-                what: "fee account".to_owned(),
-                owner: one.wallet,
-                mint: mint.address,
+            .map(|mint| {
+                Ok(Receiver {
+                    what: "fee account".to_owned(),
+                    owner: one.wallet,
+                    mint: mint.address,
+                    token_program: planner.mint(&mint.address)?.token_program,
+                })
             })
-            .collect();
+            .collect::<Result<_, Error>>()?;
         let description = format!("open the fee accounts of facilitator {:?}", one.name);
         planner.open_accounts(STEP, one.authority, description, receivers)?;
     }

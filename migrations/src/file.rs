@@ -73,6 +73,19 @@ pub struct Mint {
     /// Whether payments are taken; yes when it is missing.
     #[serde(default = "yes")]
     pub settle: bool,
+    /// Numbers of the Token-2022 extensions that it may carry; none when it is missing.
+    #[serde(default)]
+    pub extensions: Vec<u8>,
+}
+
+impl Mint {
+    /// The extensions as the program takes them.
+    pub fn extension_set(&self) -> u64 {
+        let bits = self.extensions.iter();
+        bits.fold(0, |set, kind| {
+            set | 1u64.checked_shl((*kind).into()).unwrap_or(0)
+        })
+    }
 }
 
 /// A facilitator.

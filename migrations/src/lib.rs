@@ -21,7 +21,7 @@ mod tokens;
 
 use std::fmt;
 
-use sluice_sdk::{Address, DecodeError, accounts::SluiceAccount, token::TokenError};
+use sluice_sdk::{Address, DecodeError, accounts::SluiceAccount};
 use solana_instruction::Instruction;
 use solana_signature::Signature;
 use solana_signer::Signer;
@@ -205,9 +205,6 @@ pub enum Error {
         /// The change it is needed for.
         purpose: String,
     },
-    /// An instruction could not be built.
-    #[error(transparent)]
-    Token(#[from] TokenError),
     /// A change went wrong; those before it have landed.
     #[error("{step}: to {description}: {error}")]
     Send {
@@ -251,7 +248,6 @@ impl Error {
             Self::SignerMissing { .. } => {
                 "name its file in the TOML (keypair = \"…\") or pass it with --keypair".to_owned()
             }
-            Self::Token(_) => "report it".to_owned(),
             Self::Incomplete { .. } => {
                 "somebody may be changing the same accounts: plan again and look".to_owned()
             }

@@ -4,7 +4,6 @@ use sluice_sdk::{
     accounts::AcceptedMint,
     address,
     instructions::{self, MintArgs},
-    token::{self, TOKEN_PROGRAM},
 };
 
 use crate::{Chain, Change, Error, Fields, Planner, Step, key, limit, tokens::Receiver};
@@ -14,18 +13,8 @@ const STEP: Step = Step::Mints;
 pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<(), Error> {
     let config = &planner.file.config;
     for mint in &planner.file.mints {
-        let account = planner
-            .chain
-            .get_accounts(&[mint.address])?
-            .into_iter()
-            .next();
-        let decimals = account
-            .flatten()
-            .and_then(|found| token::decode_mint_decimals(&found.owner, &found.data))
-            .ok_or(Error::Missing {
-                what: "the mint",
-                address: mint.address,
-            })?;
+        let found = planner.mint(&mint.address)?;
+        let extensions = mint.extension_set();
         planner.open_accounts(
             STEP,
             config.admin,
@@ -34,11 +23,12 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
                 what: "treasury account".to_owned(),
                 owner: config.treasury,
                 mint: mint.address,
+                token_program: found.token_program,
             }],
         )?;
 
         let treasury_token =
-            address::token_account(&config.treasury, &mint.address, &TOKEN_PROGRAM);
+            address::token_account(&config.treasury, &mint.address, &found.token_program);
         let (address, _) = address::accepted_mint(&mint.address);
         let mut fields = Fields::default();
         let description = match planner.read::<AcceptedMint>(&address)? {
@@ -46,7 +36,10 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
                 fields.fresh("min", limit(mint.min));
                 fields.fresh("max", limit(mint.max));
                 fields.fresh("settle", mint.settle);
-                fields.fresh("decimals", decimals);
+                fields.fresh("decimals", found.decimals);
+                if extensions != 0 {
+                    fields.fresh("extensions", written(extensions));
+                }
                 fields.fresh("treasury_token", treasury_token);
                 format!("accept mint {}", mint.address)
             }
@@ -54,6 +47,11 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
                 fields.compare("min", limit(accepted.min_amount), limit(mint.min));
                 fields.compare("max", limit(accepted.max_amount), limit(mint.max));
                 fields.compare("settle", accepted.settles(), mint.settle);
+                fields.compare(
+                    "extensions",
+                    written(accepted.allowed_extensions),
+                    written(extensions),
+                );
                 // A treasury that moves takes its accounts along, in a change of the first step.
                 if !planner.moves_treasury() {
                     fields.compare(
@@ -72,7 +70,7 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
             settle: mint.settle,
             min_amount: mint.min,
             max_amount: mint.max,
-            allowed_extensions: 0,
+            allowed_extensions: extensions,
         };
         let set_mint = instructions::set_mint(&config.admin, &mint.address, &treasury_token, &args);
         planner.plan.changes.push(Change {
@@ -85,6 +83,12 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
         });
     }
     Ok(())
+}
+
+/// A set of extensions as the file writes it.
+fn written(set: u64) -> String {
+    let numbers = (0..64u8).filter(|kind| set >> kind & 1 == 1);
+    format!("{:?}", numbers.collect::<Vec<_>>())
 }
 
 impl<C: ?Sized> Planner<'_, C> {

@@ -3,7 +3,6 @@
 use sluice_sdk::{
     accounts::{SERVICE_ACTIVE, Service},
     instructions::{self, RecipientArg, ServiceArgs, TermsArgs},
-    token::TOKEN_PROGRAM,
 };
 
 use crate::{Chain, Change, Error, Fields, Planner, Step, bps, file, key, limit, tokens::Receiver};
@@ -16,6 +15,7 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
         // Checked when the file was read.
         let facilitator = planner.file.facilitator_of(one).unwrap_or_default();
         let recipients = written(one.recipients.iter().map(|row| (row.owner, row.bps)));
+        let token_program = planner.mint(&one.mint)?.token_program;
         let receivers = one
             .recipients
             .iter()
@@ -23,6 +23,7 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
                 what: "recipient's account".to_owned(),
                 owner: row.owner,
                 mint: one.mint,
+                token_program,
             })
             .collect();
         let description = format!("open the accounts of the recipients of service {}", one.id);
@@ -46,7 +47,7 @@ pub(crate) fn plan<C: Chain + ?Sized>(planner: &mut Planner<'_, C>) -> Result<()
                     instructions: vec![instructions::create_service(
                         &one.creator,
                         &one.mint,
-                        &TOKEN_PROGRAM,
+                        &token_program,
                         &facilitator,
                         &args(one),
                     )],

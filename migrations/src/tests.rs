@@ -11,7 +11,7 @@ use sluice_sdk::{
         SluiceAccount, VERSION,
     },
     address,
-    token::TOKEN_PROGRAM,
+    token::{ASSOCIATED_TOKEN_PROGRAM, TOKEN_2022_PROGRAM, TOKEN_PROGRAM},
 };
 use solana_instruction::Instruction;
 use solana_keypair::Keypair;
@@ -441,6 +441,50 @@ fn fees_and_limits_are_changed_field_by_field() {
         (left.changes.len(), left.notes.len()),
         (1, 1),
         "the mint is left"
+    );
+}
+
+#[test]
+fn a_token_2022_mint_has_accounts_of_its_own_program() {
+    let mut world = World::new();
+    let chain = world.fresh();
+    let mut mint = chain.accounts.borrow()[&world.mint].clone();
+    mint.owner = TOKEN_2022_PROGRAM;
+    set(&chain, world.mint, mint);
+    world.file.mints[0].extensions = vec![18, 3];
+    let all = plan(&chain, &world.file).unwrap();
+    let treasury = address::token_account(&world.treasury, &world.mint, &TOKEN_2022_PROGRAM);
+    assert_eq!(all.changes[1].address, treasury);
+    let accept = &all.changes[2];
+    let extensions = accept.fields.iter().find(|one| one.name == "extensions");
+    assert_eq!(extensions.unwrap().after, "[3, 18]");
+    assert_eq!(
+        accept.instructions[0].data[25..33],
+        (1u64 << 18 | 1 << 3).to_le_bytes()
+    );
+    let opened: Vec<Address> = all
+        .changes
+        .iter()
+        .flat_map(|one| &one.instructions)
+        .filter(|one| one.program_id == ASSOCIATED_TOKEN_PROGRAM)
+        .map(|one| one.accounts[5].pubkey)
+        .collect();
+    assert_eq!(opened, [TOKEN_2022_PROGRAM; 4]);
+    let create = all.changes.last().unwrap().instructions.last().unwrap();
+    assert_eq!(create.accounts[7].pubkey, TOKEN_2022_PROGRAM);
+}
+
+#[test]
+fn extensions_are_compared() {
+    let mut world = World::new();
+    let chain = world.done();
+    world.file.mints[0].extensions = vec![14];
+    let left = plan(&chain, &world.file).unwrap();
+    let field = &left.changes[0].fields[0];
+    assert_eq!(field.before.as_deref(), Some("[]"));
+    assert_eq!(
+        (field.name.as_str(), field.after.as_str()),
+        ("extensions", "[14]")
     );
 }
 

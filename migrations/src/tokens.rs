@@ -1,9 +1,6 @@
 //! Token accounts that must be open before money can be sent to them.
 
-use sluice_sdk::{
-    Address, SYSTEM_PROGRAM, address,
-    token::{self, TOKEN_PROGRAM},
-};
+use sluice_sdk::{Address, SYSTEM_PROGRAM, address, token};
 
 use crate::{Chain, Change, Drift, Error, Field, Planner, Step};
 
@@ -15,9 +12,23 @@ pub(crate) struct Receiver {
     pub owner: Address,
     /// The mint.
     pub mint: Address,
+    /// The mint's program.
+    pub token_program: Address,
 }
 
 impl<C: Chain + ?Sized> Planner<'_, C> {
+    /// A mint as it is on the chain.
+    pub(crate) fn mint(&self, address: &Address) -> Result<token::Mint, Error> {
+        let found = self.chain.get_accounts(&[*address])?.into_iter().next();
+        found
+            .flatten()
+            .and_then(|found| token::decode_mint(&found.owner, &found.data))
+            .ok_or(Error::Missing {
+                what: "the mint",
+                address: *address,
+            })
+    }
+
     /// Plans to open the accounts of `receivers` that are not open, in one transaction that `funder` pays
     /// for. Pairs that an earlier change opens already are left out.
     pub(crate) fn open_accounts(
@@ -29,7 +40,7 @@ impl<C: Chain + ?Sized> Planner<'_, C> {
     ) -> Result<(), Error> {
         let accounts: Vec<Address> = receivers
             .iter()
-            .map(|one| address::token_account(&one.owner, &one.mint, &TOKEN_PROGRAM))
+            .map(|one| address::token_account(&one.owner, &one.mint, &one.token_program))
             .collect();
         let found = self.chain.get_accounts(&accounts)?;
         let mut fields = Vec::new();
@@ -41,7 +52,8 @@ impl<C: Chain + ?Sized> Planner<'_, C> {
                 self.check_account(step, receiver, account, &found);
                 continue;
             }
-            let create = token::create_account(&funder, &receiver.owner, &receiver.mint);
+            let (owner, mint) = (&receiver.owner, &receiver.mint);
+            let create = token::create_account(&funder, owner, mint, &receiver.token_program);
             if instructions.contains(&create) || self.opens(account) {
                 continue;
             }
@@ -97,6 +109,13 @@ impl<C: Chain + ?Sized> Planner<'_, C> {
             }
             Some(token) if token.frozen => {
                 drift("state", "frozen".to_owned(), "able to receive".to_owned());
+            }
+            Some(token) if !token.lets_in => {
+                drift(
+                    "state",
+                    "closed to plain transfers".to_owned(),
+                    "able to receive".to_owned(),
+                );
             }
             Some(_) => {}
         }

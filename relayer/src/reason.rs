@@ -45,11 +45,13 @@ pub enum Reason {
     RelayerNotRegistered,
     /// Settlement in the mint is switched off.
     MintDisabled,
+    /// The mint's authorities have changed it so that nothing is pulled in it.
+    MintUnusable,
 }
 
 impl Reason {
     /// Every reason but the program's skips, which [`Skip::ALL`] lists.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::X402Version,
         Self::UnsupportedScheme,
         Self::Scheme,
@@ -65,6 +67,7 @@ impl Reason {
         Self::FacilitatorSuspended,
         Self::RelayerNotRegistered,
         Self::MintDisabled,
+        Self::MintUnusable,
     ];
 
     /// The word on the wire.
@@ -87,6 +90,7 @@ impl Reason {
             Self::FacilitatorSuspended => "invalid_sluice_split_facilitator_suspended",
             Self::RelayerNotRegistered => "invalid_sluice_split_relayer_not_registered",
             Self::MintDisabled => "invalid_sluice_split_mint_disabled",
+            Self::MintUnusable => "invalid_sluice_split_mint_unusable",
         })
     }
 }
@@ -182,6 +186,10 @@ fn program_error(code: u32) -> Rejection {
             Reason::Requirements,
             "asset: not the mint that the service is paid in",
         ),
+        113 => (
+            Reason::MintUnusable,
+            "asset: the mint has an extension, a fee, a hook or a pause that the program's admin has not accepted",
+        ),
         _ => {
             return Rejection::new(
                 Reason::UnexpectedSettle,
@@ -242,7 +250,10 @@ pub fn advice(skip: Skip) -> &'static str {
         Skip::SourceMismatch => {
             "the token account is not the one that the nonce account may pull from"
         }
-        Skip::SourceUnusable => "the payer's token account is closed or not of this mint: open it",
+        Skip::SourceUnusable => {
+            "the payer's token account is closed, not of this mint, or has an extension that the program does not \
+             know: open one that is plain"
+        }
         Skip::OwnerChanged => "the token account does not belong to the payer any more",
         Skip::SourceFrozen => "the payer's token account is frozen by the mint's authority",
         Skip::DelegateGone => {

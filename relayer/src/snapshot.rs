@@ -6,7 +6,7 @@ use sluice_sdk::{
     Address, DecodeError, SYSTEM_PROGRAM,
     accounts::{AcceptedMint, Config, Facilitator, NonceAccount, Service, SluiceAccount},
     address,
-    token::{self, TokenAccount},
+    token::{self, Mint, TokenAccount},
 };
 
 use crate::chain::{CLOCK, Chain, ChainError, Depth, RawAccount, clock_time};
@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub fee_payer_lamports: u64,
     /// The requirement's asset as an accepted mint.
     pub accepted: Lookup<AcceptedMint>,
+    /// The mint itself, which its authorities can change at any time; `None` if it is none.
+    pub mint: Option<Mint>,
     /// The requirement's payTo as a service.
     pub service: Lookup<Service>,
     /// The payload's nonce account.
@@ -140,6 +142,7 @@ async fn ask(
         subject.facilitator,
         subject.relayer,
         address::accepted_mint(&subject.mint).0,
+        subject.mint,
         subject.service,
         subject.nonce_account,
     ];
@@ -166,6 +169,7 @@ async fn ask(
     )?;
     let fee_payer_lamports = next().map_or(0, |account| account.lamports);
     let accepted = lookup(next());
+    let mint = next().and_then(|account| token::decode_mint(&account.owner, &account.data));
     let service = lookup(next());
     let nonce: Lookup<NonceAccount> = lookup(next());
     let named = nonce
@@ -179,6 +183,7 @@ async fn ask(
         facilitator,
         fee_payer_lamports,
         accepted,
+        mint,
         service,
         nonce,
         source: account.and_then(|a| token::decode_account(&a.owner, &a.data)),

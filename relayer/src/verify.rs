@@ -7,7 +7,7 @@ use sluice_sdk::{
     Address, SignedIntent,
     accounts::{AcceptedMint, NonceAccount, SERVICE_ACTIVE, Service},
     instructions::{ServiceAccounts, SettleItem},
-    token::TokenAccount,
+    token::{Mint, TokenAccount},
 };
 
 use crate::{
@@ -107,7 +107,7 @@ pub fn judge(
     let payer = Address::new_from_array(nonce.payer);
     let source_key = Address::new_from_array(nonce.source);
     check_self_payment(&source_key, &accounts)?;
-    let source = check_source(snapshot, payment, &payer)?;
+    let source = check_source(snapshot, payment, &payer, &accounts.token_program)?;
     if source.amount < intent.amount {
         return Err(balance_short(source.amount, 0, intent.amount));
     }
@@ -300,6 +300,7 @@ fn check_service<'a>(
             format!("asset: settlement in the mint {mint} is switched off by the program's admin"),
         ));
     }
+    check_mint(snapshot.mint.as_ref(), accepted)?;
     if payment
         .shown_terms
         .is_some_and(|hash| hash != service.terms_hash)
@@ -311,6 +312,31 @@ fn check_service<'a>(
         ));
     }
     Ok((service, accepted))
+}
+
+/// The mint as it is now: its authorities can change it after it was accepted.
+pub(crate) fn check_mint(mint: Option<&Mint>, accepted: &AcceptedMint) -> Result<(), Rejection> {
+    let unusable = |why: &str| {
+        Rejection::new(
+            Reason::MintUnusable,
+            format!(
+                "asset: nothing can be pulled in the mint {} now: {why}",
+                Address::new_from_array(accepted.mint)
+            ),
+        )
+    };
+    let Some(mint) = mint else {
+        return Err(unusable("it is closed"));
+    };
+    // A mint that can be closed can be made anew, as another one at the same address.
+    if mint.token_program.to_bytes() != accepted.token_program || mint.decimals != accepted.decimals
+    {
+        return Err(unusable("it is not the one that was accepted"));
+    }
+    match mint.obstacle(accepted.allowed_extensions) {
+        Some(obstacle) => Err(unusable(&obstacle.to_string())),
+        None => Ok(()),
+    }
 }
 
 fn check_nonce_account<'a>(
@@ -418,11 +444,12 @@ fn check_source(
     snapshot: &Snapshot,
     payment: &Payment,
     payer: &Address,
+    token_program: &Address,
 ) -> Result<TokenAccount, Rejection> {
     let Some(source) = snapshot.source else {
         return Err(Rejection::skip(Skip::SourceUnusable));
     };
-    if source.mint != payment.mint {
+    if source.token_program != *token_program || source.mint != payment.mint || !source.lets_out {
         return Err(Rejection::skip(Skip::SourceUnusable));
     }
     if source.frozen {

@@ -265,7 +265,7 @@ impl World {
             instructions::open_nonce(&relayer.pubkey(), &key, &self.mint, &source),
             instructions::set_lane(&key, &self.mint, 0, &lane_terms(key)),
             instructions::set_lane(&key, &self.mint, 1, &lane_terms(session.pubkey())),
-            token::approve(&key, &self.mint, amount, 6).unwrap(),
+            token::approve(&key, &self.mint, &TOKEN_PROGRAM, amount, 6),
         ];
         self.send(&setup, &[&relayer, &wallet]).unwrap();
         let nonce_account = Payer::nonce_address(&key, &self.mint);

@@ -171,11 +171,11 @@ recipients = [{{ owner = "{merchant}", bps = 7000 }}, {{ owner = "{partner}", bp
         )
         .unwrap();
         let all = [
-            token::create_account(&admin.pubkey(), &key, &DEVNET_USDC),
+            token::create_account(&admin.pubkey(), &key, &DEVNET_USDC, &TOKEN_PROGRAM),
             mint_to,
             instructions::open_nonce(&admin.pubkey(), &key, &DEVNET_USDC, &source),
             instructions::set_lane(&key, &DEVNET_USDC, 1, &lane_terms(agent.pubkey())),
-            token::approve(&key, &DEVNET_USDC, approved, 6).unwrap(),
+            token::approve(&key, &DEVNET_USDC, &TOKEN_PROGRAM, approved, 6),
         ];
         self.chain
             .send(&admin.pubkey(), &all, &[&admin as &dyn Signer, &wallet])

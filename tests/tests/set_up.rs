@@ -320,7 +320,7 @@ fn mints_that_are_not_accepted() {
     };
     let data = world.svm.get_account(&DEVNET_USDC).unwrap().data;
 
-    let native_2022 = Address::from_str_const("9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9");
+    let native_2022 = Address::from_str_const("9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXejP");
     world.put(native_2022, data.clone(), TOKEN_2022_PROGRAM);
     assert_eq!(mint_error(&mut world, native_2022, &args), Some(6_141));
 

@@ -7,7 +7,7 @@ use sluice_sdk::{
     accounts::{self, AcceptedMint, upgrade_authority},
     address,
     instructions::{self, ConfigArgs, ConfigUpdate},
-    token::{self, TOKEN_PROGRAM},
+    token,
 };
 use solana_signer::Signer;
 
@@ -328,13 +328,20 @@ fn set_treasury(context: &Context, args: &SetTreasury) -> Result<(), CliError> {
     );
     for (_, accepted) in context.list::<AcceptedMint>()? {
         let mint = key(accepted.mint);
-        let account = address::token_account(&args.wallet, &mint, &TOKEN_PROGRAM);
+        let program = key(accepted.token_program);
+        let account = address::token_account(&args.wallet, &mint, &program);
         proposal = proposal.change(
             &format!("account of {mint}"),
             key(accepted.treasury_token),
             account,
         );
-        all.push(token::create_account(&signer.pubkey(), &args.wallet, &mint));
+        let funder = signer.pubkey();
+        all.push(token::create_account(
+            &funder,
+            &args.wallet,
+            &mint,
+            &program,
+        ));
         pairs.push((mint, account));
     }
     all.push(instructions::set_treasury(

@@ -7,14 +7,14 @@ use sluice_sdk::{
     accounts::{AcceptedMint, Facilitator},
     address,
     instructions::{self, FacilitatorArgs},
-    token::{self, TOKEN_PROGRAM},
+    token,
 };
 use solana_signer::Signer;
 
 use super::key;
 use crate::{
     amount::{Amount, sol},
-    context::Context,
+    context::{Context, MintInfo, accepted_info},
     errors::CliError,
     output::{Pairs, Style},
     transact::Proposal,
@@ -96,9 +96,11 @@ fn register(context: &Context, args: &Register) -> Result<(), CliError> {
     }
     let mints = if args.mints.is_empty() {
         let accepted = context.list::<AcceptedMint>()?;
-        accepted.iter().map(|(_, one)| key(one.mint)).collect()
+        let info = |(_, one): &(Address, AcceptedMint)| accepted_info(one);
+        accepted.iter().map(info).collect()
     } else {
-        args.mints.clone()
+        let mints = args.mints.iter().map(|mint| context.mint_info(mint));
+        mints.collect::<Result<Vec<_>, _>>()?
     };
     let wire = FacilitatorArgs {
         wallet: args.wallet.to_bytes(),
@@ -115,10 +117,16 @@ fn register(context: &Context, args: &Register) -> Result<(), CliError> {
     for relayer in &args.relayers {
         proposal = proposal.field("relayer", relayer);
     }
-    for mint in &mints {
-        let account = address::token_account(&args.wallet, mint, &TOKEN_PROGRAM);
+    for MintInfo {
+        address: mint,
+        token_program,
+        ..
+    } in &mints
+    {
+        let account = address::token_account(&args.wallet, mint, token_program);
         if context.account(&account)?.is_none() {
-            all.push(token::create_account(&creator, &args.wallet, mint));
+            let create = token::create_account(&creator, &args.wallet, mint, token_program);
+            all.push(create);
             proposal = proposal.field("fee account", format!("{account} (mint {mint})"));
         }
     }

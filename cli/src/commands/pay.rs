@@ -32,7 +32,7 @@ use solana_signer::Signer;
 use super::key;
 use crate::{
     amount::{Amount, Unit},
-    context::{Context, Payees, genesis_hash, load_keypair_path, mint_info},
+    context::{Context, Payees, genesis_hash, load_keypair_path, unit},
     errors::{CliError, Code},
     output::{Output, Pairs, Style, columns},
     values::{bps, date},
@@ -189,7 +189,7 @@ impl Pay {
         let unit = units
             .iter()
             .find(|(mint, _)| *mint == plan.mint())
-            .map_or_else(|| mint_info(plan.mint(), 0).unit, |(_, unit)| unit.clone());
+            .map_or_else(|| unit(&plan.mint(), 0), |(_, unit)| unit.clone());
         let json = context.output.is_json();
         let payees = plan
             .terms()
@@ -293,8 +293,7 @@ impl Pay {
                 "check --url: is it the cluster that the server is paid on?",
             ));
         }
-        let entry =
-            |one: &AcceptedMint| (key(one.mint), mint_info(key(one.mint), one.decimals).unit);
+        let entry = |one: &AcceptedMint| (key(one.mint), unit(&key(one.mint), one.decimals));
         Ok(accepted.iter().map(|(_, one)| entry(one)).collect())
     }
 

@@ -10,7 +10,7 @@ use sluice_sdk::{
     Address,
     accounts::NonceAccount,
     address, instructions,
-    token::{self, TOKEN_PROGRAM, TokenAccount},
+    token::{self, TokenAccount},
 };
 use solana_keypair::Keypair;
 use solana_signer::Signer;
@@ -213,7 +213,7 @@ struct Wallet {
 impl Wallet {
     fn load(context: &Context, payer: Address, mint: &MintArg) -> Result<Self, CliError> {
         let mint = context.mint(mint.mint)?;
-        let source = address::token_account(&payer, &mint.address, &TOKEN_PROGRAM);
+        let source = address::token_account(&payer, &mint.address, &mint.token_program);
         let source_state = context
             .account(&source)?
             .and_then(|account| token::decode_account(&account.owner, &account.data));
@@ -248,8 +248,7 @@ impl Wallet {
     fn may_replace(&self, context: &Context, allowed: bool) -> Result<Option<String>, CliError> {
         let other = self
             .source_state
-            .and_then(|state| state.delegate)
-            .filter(|(delegate, _)| *delegate != self.nonce_account);
+            .and_then(|state| state.other_delegate(&self.nonce_account));
         let Some((delegate, amount)) = other else {
             return Ok(None);
         };
@@ -403,6 +402,7 @@ fn open(context: &Context, args: &Open) -> Result<(), CliError> {
     let payer = keys.wallet.pubkey();
     let wallet = Wallet::load(context, payer, &args.mint)?;
     let (mint, unit) = (wallet.mint.address, wallet.unit());
+    let program = wallet.mint.token_program;
     let found = context.find::<NonceAccount>(&wallet.nonce_account)?;
     let mut all = Vec::new();
     let mut proposal = Proposal::new(
@@ -414,7 +414,12 @@ fn open(context: &Context, args: &Open) -> Result<(), CliError> {
     );
     if found.is_none() {
         if wallet.source_state.is_none() {
-            all.push(token::create_account(&keys.rent_payer(), &payer, &mint));
+            all.push(token::create_account(
+                &keys.rent_payer(),
+                &payer,
+                &mint,
+                &program,
+            ));
         }
         all.push(instructions::open_nonce(
             &keys.rent_payer(),
@@ -443,7 +448,13 @@ fn open(context: &Context, args: &Open) -> Result<(), CliError> {
     }
     if let Some(amount) = args.approve {
         let amount = amount.units(unit.decimals)?;
-        all.push(token::approve(&payer, &mint, amount, unit.decimals)?);
+        all.push(token::approve(
+            &payer,
+            &mint,
+            &program,
+            amount,
+            unit.decimals,
+        ));
         proposal = proposal.change("budget", wallet.approved(), unit.both(amount));
         proposal
             .warnings
@@ -469,7 +480,13 @@ fn approve(context: &Context, args: &Approve) -> Result<(), CliError> {
     let Some(source) = wallet.source_state else {
         return Err(no_tokens(&wallet));
     };
-    let approve = token::approve(&wallet.payer, &wallet.mint.address, amount, unit.decimals)?;
+    let approve = token::approve(
+        &wallet.payer,
+        &wallet.mint.address,
+        &wallet.mint.token_program,
+        amount,
+        unit.decimals,
+    );
     let mut proposal = Proposal::new("Set the budget", vec![approve]).change(
         "budget",
         wallet.approved(),
@@ -507,7 +524,11 @@ fn revoke(context: &Context, args: &Revoke) -> Result<(), CliError> {
     if source.delegate.is_none() {
         return context.unchanged("nothing is approved", wallet.source);
     }
-    let revoke = token::revoke(&wallet.payer, &wallet.mint.address)?;
+    let revoke = token::revoke(
+        &wallet.payer,
+        &wallet.mint.address,
+        &wallet.mint.token_program,
+    );
     let proposal = Proposal::new("Take the budget back", vec![revoke]).change(
         "budget",
         wallet.approved(),

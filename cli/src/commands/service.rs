@@ -7,7 +7,7 @@ use sluice_sdk::{
     accounts::{Facilitator, SERVICE_ACTIVE, Service},
     address,
     instructions::{self, ServiceArgs, TermsArgs},
-    token::{self, TOKEN_PROGRAM},
+    token,
 };
 use solana_signer::Signer;
 
@@ -145,6 +145,7 @@ fn create(context: &Context, args: &Create) -> Result<(), CliError> {
     let config = context.config()?;
     let MintInfo {
         address: mint,
+        token_program,
         unit,
     } = context.mint(args.mint)?;
     let facilitator = context
@@ -174,9 +175,10 @@ fn create(context: &Context, args: &Create) -> Result<(), CliError> {
     };
     let mut opens = Vec::new();
     for owner in args.recipients.iter().map(|one| key(one.0.owner)) {
-        let account = address::token_account(&owner, &mint, &TOKEN_PROGRAM);
+        let account = address::token_account(&owner, &mint, &token_program);
         if context.account(&account)?.is_none() {
-            opens.push(token::create_account(&creator, &owner, &mint));
+            let create = token::create_account(&creator, &owner, &mint, &token_program);
+            opens.push(create);
         }
     }
     if opens.len() > ACCOUNTS_WITH_CREATE {
@@ -192,7 +194,7 @@ fn create(context: &Context, args: &Create) -> Result<(), CliError> {
     opens.push(instructions::create_service(
         &creator,
         &mint,
-        &TOKEN_PROGRAM,
+        &token_program,
         &args.facilitator,
         &wire,
     ));

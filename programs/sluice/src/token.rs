@@ -28,7 +28,7 @@ pub const ASSOCIATED_TOKEN_PROGRAM: Pubkey =
 pub const NATIVE_MINT: Pubkey = pubkey!("So11111111111111111111111111111111111111112");
 
 /// The Token-2022 program's mint of wrapped SOL.
-pub const NATIVE_MINT_2022: Pubkey = pubkey!("9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9");
+pub const NATIVE_MINT_2022: Pubkey = pubkey!("9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXejP");
 
 const MINT_LEN: usize = 82;
 const ACCOUNT_LEN: usize = 165;
@@ -94,7 +94,8 @@ fn all_extensions(mut list: &[u8], mut each: impl FnMut(u16, &[u8]) -> bool) -> 
         }
         list = after;
     }
-    true
+    // What is too short for an extension is padding, or the byte that a reallocation may leave.
+    matches!(list, [] | [_] | [0, 0, ..])
 }
 
 /// The list of extensions behind an account's or a mint's base, which Token-2022 pads to one length; `None`
@@ -185,8 +186,9 @@ fn all_mint_extensions(mint: &AccountInfo<'_>, each: impl FnMut(u16, &[u8]) -> b
     let Ok(data) = mint.try_borrow_data() else {
         return false;
     };
+    // 45 is_initialized: a mint that was closed can be made anew.
     extensions(&data, MINT_LEN, KIND_MINT, mint.owner)
-        .is_some_and(|list| all_extensions(list, each))
+        .is_some_and(|list| data[45] == 1 && all_extensions(list, each))
 }
 
 /// A token account's fields at their fixed places.
@@ -274,6 +276,23 @@ impl MintRef<'_> {
                 && fields.is_mint(self.mint)
                 && fields.is_owner(owner)
                 && fields.lets_in()
+        })
+    }
+
+    /// Whether `account` is an initialised account of the mint that belongs to `owner` and that money can leave. What it
+    /// asks of money that comes in does not matter.
+    pub fn is_source(&self, account: &AccountInfo<'_>, owner: &Pubkey) -> bool {
+        if account.owner != self.token_program {
+            return false;
+        }
+        let Ok(data) = account.try_borrow_data() else {
+            return false;
+        };
+        Fields::parse(&data, self.token_program).is_some_and(|fields| {
+            fields.state() == STATE_INITIALIZED
+                && fields.is_mint(self.mint)
+                && fields.is_owner(owner)
+                && fields.lets_out()
         })
     }
 

@@ -11,8 +11,7 @@ use sluice_intent::{Digest, Scope, Skip, UNLIMITED};
 use sluice_sdk::{
     Address,
     accounts::{AcceptedMint, NonceAccount, SERVICE_ACTIVE, Service},
-    address,
-    token::{self},
+    address, token,
     x402::{SCHEME, SplitExtra, SplitShares},
 };
 
@@ -22,6 +21,7 @@ use crate::{
     engine::{Engine, Unavailable},
     ledger::{State as PaymentState, unix_millis},
     snapshot::{Lookup, exists, lookup, time},
+    verify::check_mint,
 };
 
 /// A payment as the ledger has it.
@@ -374,9 +374,15 @@ pub(super) async fn service(
         return Err(Unavailable::NotReady(problem.to_owned()).into());
     };
     let mint = Address::new_from_array(service.mint);
-    let [accepted] = ask(&engine, &[address::accepted_mint(&mint).0]).await?;
+    let keys = [address::accepted_mint(&mint).0, mint];
+    let [accepted, state] = ask(&engine, &keys).await?;
     let accepted = lookup::<AcceptedMint>(accepted);
     let accepted = accepted.found();
+    let state = state.and_then(|account| token::decode_mint(&account.owner, &account.data));
+    let settles = |accepted: &AcceptedMint| {
+        let usable = check_mint(state.as_ref(), accepted).is_ok();
+        accepted.settles() && usable
+    };
     let settings = &engine.settings;
     let active = service.status == SERVICE_ACTIVE;
     let ours = service.facilitator == settings.facilitator.to_bytes();
@@ -394,7 +400,7 @@ pub(super) async fn service(
         min_payment: service.min_payment.max(least).max(1).to_string(),
         max_payment: accepted.map(|mint| mint.max_amount.to_string()),
         status: if active { "active" } else { "closed" }.to_owned(),
-        settles_here: active && ours && accepted.is_some_and(AcceptedMint::settles),
+        settles_here: active && ours && accepted.is_some_and(settles),
         authority: Address::new_from_array(service.authority).to_string(),
         terms_version: service.terms_version,
         settled_total: service.settled_total.to_string(),

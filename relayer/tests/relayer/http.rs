@@ -11,6 +11,7 @@ use sluice_relayer::{
 };
 use sluice_sdk::{
     DEVNET_USDC, PROGRAM_ID, address,
+    token::TOKEN_2022_PROGRAM,
     x402::{SettleExtra, SettleResponse, SplitExtra, VerifyResponse},
 };
 use tempfile::TempDir;
@@ -19,8 +20,8 @@ use crate::{
     fake::{FakeChain, Fate, LIFE},
     ledger::url,
     scene::{
-        AMOUNT, GENESIS, NOW, Scene, clock, facilitator, key, keypair, nonce_account, payer, raw,
-        relayer, service,
+        AMOUNT, GENESIS, NOW, Scene, clock, facilitator, key, keypair, mint, nonce_account, payer,
+        raw, relayer, service,
     },
 };
 
@@ -647,6 +648,42 @@ async fn payers_and_services_can_be_asked_for() {
     assert!(view.extra.checked_terms_hash(&DEVNET_USDC).is_ok());
     let nobody = world.get(&format!("/v1/services/{}", key(61))).await;
     assert_eq!(nobody.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_mint_that_changes_between_verify_and_settle() {
+    let world = World::new().await;
+    let path = format!("/v1/services/{}", service());
+    let body = world.body(1);
+    assert!(world.verify(&body).await.is_valid);
+    let put = |extensions: &[(u16, &[u8])]| {
+        let account = mint(TOKEN_2022_PROGRAM, extensions);
+        let mut accepted = world.scene.accepted.unwrap();
+        accepted.token_program = TOKEN_2022_PROGRAM.to_bytes();
+        accepted.allowed_extensions = 1 << 26;
+        let mut source = world.scene.source.unwrap();
+        source.token_program = TOKEN_2022_PROGRAM;
+        let scene = Scene {
+            mint: account,
+            accepted: Some(accepted),
+            source: Some(source),
+            ..world.scene.clone()
+        };
+        world.chain.state().accounts.extend(scene.accounts());
+    };
+    // Its authority pauses it: the mint is read again each time, so nothing is sent for nothing.
+    put(&[(26, &[1; 33])]);
+    let word = "invalid_sluice_split_mint_unusable";
+    assert_eq!(reason(&world.settle(&body).await), word);
+    assert_eq!(invalid(&world.verify(&world.body(2)).await), word);
+    assert!(world.chain.state().sent.is_empty());
+    let view: ServiceView = world.get(&path).await.json().await.unwrap();
+    assert!(!view.settles_here);
+
+    put(&[(26, &[0; 33])]);
+    let view: ServiceView = world.get(&path).await.json().await.unwrap();
+    assert!(view.settles_here);
+    assert!(world.settle(&world.body(3)).await.success);
 }
 
 #[tokio::test]

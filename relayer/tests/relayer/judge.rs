@@ -11,13 +11,13 @@ use sluice_sdk::{
     Address, DEVNET_USDC, UnsignedIntent,
     accounts::{NonceAccount, SERVICE_CLOSED},
     address,
-    token::TOKEN_PROGRAM,
+    token::{TOKEN_2022_PROGRAM, TOKEN_PROGRAM},
     x402::Network,
 };
 use solana_signer::Signer;
 
 use crate::scene::{
-    AMOUNT, NOW, OPENED, Scene, key, keypair, nonce_account, parse, payer, service, settler,
+    AMOUNT, NOW, OPENED, Scene, key, keypair, mint, nonce_account, parse, payer, service, settler,
 };
 
 fn judged(scene: &Scene, intent: UnsignedIntent) -> Result<Admission, Rejection> {
@@ -87,6 +87,54 @@ fn what_stops_everybody() {
     refused(&scene, intent, Reason::RelayerNotRegistered);
     let (scene, intent) = with(|s| s.accepted.as_mut().unwrap().flags = 0);
     refused(&scene, intent, Reason::MintDisabled);
+}
+
+/// The scene in a Token-2022 mint with these extensions, of which `allowed` are accepted.
+fn in_2022(allowed: u64, extensions: &[(u16, &[u8])]) -> (Scene, UnsignedIntent) {
+    with(|scene| {
+        let accepted = scene.accepted.as_mut().unwrap();
+        accepted.token_program = TOKEN_2022_PROGRAM.to_bytes();
+        accepted.allowed_extensions = allowed;
+        scene.mint = mint(TOKEN_2022_PROGRAM, extensions);
+        scene.source.as_mut().unwrap().token_program = TOKEN_2022_PROGRAM;
+    })
+}
+
+#[test]
+fn a_mint_that_the_program_would_refuse() {
+    let (scene, intent) = in_2022(0, &[]);
+    let admission = judged(&scene, intent).unwrap();
+    assert_eq!(admission.accounts.token_program, TOKEN_2022_PROGRAM);
+
+    let fee = [0; 108];
+    let (scene, intent) = in_2022(1 << 1, &[(1, &fee)]);
+    judged(&scene, intent).unwrap();
+    let (scene, intent) = in_2022(0, &[(1, &fee)]);
+    let message = refused(&scene, intent, Reason::MintUnusable);
+    assert!(message.contains("extension 1 (transfer fee)"), "{message}");
+    for at in [88, 106] {
+        let mut fee = fee;
+        fee[at] = 1;
+        let (scene, intent) = in_2022(1 << 1, &[(1, &fee)]);
+        let message = refused(&scene, intent, Reason::MintUnusable);
+        assert!(message.contains("fee"), "{message}");
+    }
+    let (scene, intent) = in_2022(1 << 14, &[(14, &[1; 64])]);
+    refused(&scene, intent, Reason::MintUnusable);
+    let (scene, intent) = in_2022(1 << 26, &[(26, &[1; 33])]);
+    let message = refused(&scene, intent, Reason::MintUnusable);
+    assert!(message.contains("paused"), "{message}");
+    let (scene, intent) = in_2022(u64::MAX, &[(999, &[])]);
+    refused(&scene, intent, Reason::MintUnusable);
+
+    // Closed, and made anew as another mint.
+    let (scene, intent) = with(|s| s.mint.data.clear());
+    let message = refused(&scene, intent, Reason::MintUnusable);
+    assert!(message.contains("closed"), "{message}");
+    let (scene, intent) = with(|s| s.mint.data[44] = 9);
+    refused(&scene, intent, Reason::MintUnusable);
+    let (scene, intent) = with(|s| s.mint.owner = TOKEN_2022_PROGRAM);
+    refused(&scene, intent, Reason::MintUnusable);
 }
 
 #[test]
@@ -233,6 +281,13 @@ fn sources() {
     skipped(&scene, intent, Skip::SourceUnusable);
     let (scene, intent) = token(|t| t.mint = key(30));
     skipped(&scene, intent, Skip::SourceUnusable);
+    let (scene, intent) = token(|t| t.token_program = TOKEN_2022_PROGRAM);
+    skipped(&scene, intent, Skip::SourceUnusable);
+    let (scene, intent) = token(|t| t.lets_out = false);
+    skipped(&scene, intent, Skip::SourceUnusable);
+    // What comes in does not matter to a payment.
+    let (scene, intent) = token(|t| t.lets_in = false);
+    judged(&scene, intent).unwrap();
     let (scene, intent) = token(|t| t.frozen = true);
     skipped(&scene, intent, Skip::SourceFrozen);
     let (scene, intent) = token(|t| t.owner = key(30));

@@ -16,7 +16,7 @@ use sluice_sdk::{
         SluiceAccount, VERSION,
     },
     address,
-    token::{self, TOKEN_PROGRAM, TokenAccount},
+    token::{self, Mint, TOKEN_PROGRAM, TokenAccount},
     x402::{FacilitatorRequest, Network, SCHEME, SplitExtra, SplitPayload},
 };
 use solana_keypair::Keypair;
@@ -35,6 +35,7 @@ pub struct Scene {
     pub config: Config,
     pub facilitator: Facilitator,
     pub accepted: Option<AcceptedMint>,
+    pub mint: RawAccount,
     pub service: Service,
     pub nonce: Option<NonceAccount>,
     pub source: Option<TokenAccount>,
@@ -151,17 +152,21 @@ impl Default for Scene {
             ..Lane::zeroed()
         };
         let source = TokenAccount {
+            token_program: TOKEN_PROGRAM,
             mint: DEVNET_USDC,
             owner: payer(),
             amount: 1_000_000,
             delegate: Some((nonce_account(), 500_000)),
             frozen: false,
+            lets_out: true,
+            lets_in: true,
         };
         Self {
             now: NOW,
             config,
             facilitator: of,
             accepted: Some(accepted),
+            mint: mint(TOKEN_PROGRAM, &[]),
             service: split,
             nonce: Some(nonce),
             source: Some(source),
@@ -181,10 +186,15 @@ impl Scene {
             facilitator: self.facilitator,
             fee_payer_lamports: self.relayer_lamports,
             accepted: lookup(self.accepted),
+            mint: self.mint(),
             service: Lookup::Found(self.service),
             nonce: lookup(self.nonce),
             source: self.source,
         }
+    }
+
+    fn mint(&self) -> Option<Mint> {
+        token::decode_mint(&self.mint.owner, &self.mint.data)
     }
 
     pub fn accounts(&self) -> Vec<(Address, RawAccount)> {
@@ -193,6 +203,7 @@ impl Scene {
             (address::config().0, raw(&self.config)),
             (facilitator(), raw(&self.facilitator)),
             (service(), raw(&self.service)),
+            (DEVNET_USDC, self.mint.clone()),
             (
                 relayer(),
                 RawAccount {
@@ -312,6 +323,27 @@ pub fn raw<T: SluiceAccount + bytemuck::NoUninit>(account: &T) -> RawAccount {
     }
 }
 
+/// A mint with 6 decimals and these extensions, number and value.
+pub fn mint(program: Address, extensions: &[(u16, &[u8])]) -> RawAccount {
+    let mut data = vec![0; 82];
+    data[44] = 6;
+    data[45] = 1;
+    if !extensions.is_empty() {
+        data.resize(165, 0);
+        data.push(1);
+    }
+    for (kind, value) in extensions {
+        data.extend(kind.to_le_bytes());
+        data.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
+        data.extend(*value);
+    }
+    RawAccount {
+        owner: program,
+        lamports: 1_000_000,
+        data,
+    }
+}
+
 fn raw_token(token: &TokenAccount) -> RawAccount {
     let account = Account {
         mint: token.mint,
@@ -328,9 +360,10 @@ fn raw_token(token: &TokenAccount) -> RawAccount {
     };
     let mut data = vec![0; Account::LEN];
     account.pack_into_slice(&mut data);
-    assert_eq!(token::decode_account(&TOKEN_PROGRAM, &data), Some(*token));
+    let read = token::decode_account(&token.token_program, &data);
+    assert_eq!(read, Some(*token));
     RawAccount {
-        owner: TOKEN_PROGRAM,
+        owner: token.token_program,
         lamports: 2_000_000,
         data,
     }

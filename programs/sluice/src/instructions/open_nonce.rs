@@ -43,7 +43,7 @@ pub(crate) fn handle(accounts: &OpenNonce<'_>, bump: u8) -> Result<()> {
             mint,
             token_program: &accepted.token_program,
         };
-        let usable = mint.is_usable(&accounts.source, payer);
+        let usable = mint.is_source(&accounts.source, payer);
         ensure(usable, SluiceError::InvalidTokenAccount)?;
     }
     let seeds: [&[u8]; 4] = [seeds::NONCE, payer.as_ref(), mint.as_ref(), &[bump]];

@@ -22,7 +22,7 @@ pub(crate) fn handle(accounts: &SetSource<'_>) -> Result<()> {
             mint: &nonce.mint,
             token_program: accounts.source.owner,
         };
-        let usable = mint.is_token_program() && mint.is_usable(&accounts.source, &nonce.payer);
+        let usable = mint.is_token_program() && mint.is_source(&accounts.source, &nonce.payer);
         ensure(usable, SluiceError::InvalidTokenAccount)?;
         nonce.source = *accounts.source.key;
     }

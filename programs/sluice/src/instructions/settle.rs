@@ -10,7 +10,7 @@ use crate::{
     state::{
         AcceptedMint, Config, Facilitator, NonceAccount, Service, VERSION, read, seeds, write,
     },
-    token::{MOST_WAITING, TOKEN_PROGRAM, Transfers, can_be_pulled},
+    token::{MOST_WAITING, TOKEN_PROGRAM, Transfers, can_be_pulled, decimals},
 };
 
 /// `sluice_intent::Entry`, spelt out for the IDL: the same 101 bytes.
@@ -243,8 +243,10 @@ fn check_scene(
     ensure(known, SluiceError::RelayerNotRegistered)?;
     // No instruction of this transaction's can change the mint between here and the last pull: the token program
     // calls nothing, since hooks are refused.
+    // A mint that was closed and made anew is another one.
     let fits = accepted.token_program == TOKEN_PROGRAM
-        || can_be_pulled(&accounts.mint, accepted.allowed_extensions);
+        || (can_be_pulled(&accounts.mint, accepted.allowed_extensions)
+            && decimals(&accounts.mint)? == accepted.decimals);
     ensure(fits, SluiceError::MintUnusable)?;
     Ok(owners)
 }
