@@ -51,6 +51,12 @@ fuzz: ## Fuzz the pure core and the arguments of settle, 5 minutes a target (FUZ
 fuzz-short: ## The same for 10 seconds a target, as CI does
 	@+fuzz/run.sh 10
 
+MODEL_CASES ?= 4000
+.PHONY: model-long
+model-long: program ## The program against its model, thousands of sequences from another seed each time
+	@seed=$$RANDOM; echo "seed $$seed"; PROPTEST_CASES=$(MODEL_CASES) PROPTEST_RNG_SEED=$$seed \
+	  cargo test --locked --workspace --test model -- --nocapture
+
 .PHONY: bench
 bench: program ## What a payment costs: compute units, bytes, lamports (target/bench/program.json)
 	@cargo run --locked --quiet -p sluice-tests --bin bench

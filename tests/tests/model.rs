@@ -2,8 +2,8 @@
 //! every account and every unit compared with what the specification says.
 //!
 //! The model is written from the specification and calls none of the program's code. The invariants of the design
-//! (I1 to I9) are checked by name beside it, and at the end of each sequence the whole state is rebuilt from events
-//! and instructions alone.
+//! (I1 to I9) are checked by name beside it, and the whole state is rebuilt from events and instructions alone. A
+//! sequence ends with everything stopped and everybody getting their money out.
 //!
 //! `PROPTEST_CASES` draws more sequences than the usual number, `PROPTEST_RNG_SEED` others;
 //! `SLUICE_MODEL_PROGRAM` names another build of the program, to see whether the suite finds what is wrong with it.

@@ -216,6 +216,7 @@ fn a_recipient_that_is_replaced_keeps_what_it_is_owed() {
 
     let held = world.held_balance(&gone);
     assert_eq!((held.amount, held.owner), (due, gone.to_bytes()));
+    assert_eq!(held.held_since, NOW, "since it was first held");
     assert_eq!(held.service, world.service.to_bytes());
     assert_eq!(held.mint, world.mint.to_bytes());
     assert_eq!(held.rent_payer, world.merchant.pubkey().to_bytes());

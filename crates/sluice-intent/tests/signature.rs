@@ -193,6 +193,7 @@ fn the_edge_cases_would_pass_without_the_checks_that_refuse_them() {
     assert_eq!(solves("small R ", Equation::Cofactorless), 4);
     assert_eq!(solves("mixed A ", Equation::Cofactorless), 7);
     assert_eq!(solves("mixed A ", Equation::Cofactored), 7);
+    assert_eq!(solves("cancelling R ", Equation::Cofactorless), 7);
     assert_eq!(solves("mixed R T", Equation::Cofactored), 7);
     assert_eq!(solves("mixed R and A", Equation::Cofactorless), 7);
     assert_eq!(solves("s ", Equation::Cofactorless), 15);

@@ -157,8 +157,8 @@ fn record(figures: &[(String, u64)], accept: bool) -> ExitCode {
         for (name, now) in figures {
             let keep = written
                 .get(&**name)
-                .filter(|before| !accept && now > *before);
-            text += &format!("| {name} | {} |\n", grouped(*keep.unwrap_or(&now)));
+                .filter(|before| !accept && *now > **before);
+            text += &format!("| {name} | {} |\n", grouped(*keep.unwrap_or(now)));
         }
         fs::write(&path, text).unwrap();
         println!("docs/compute-units.md has the new figures");

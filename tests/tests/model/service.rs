@@ -297,13 +297,17 @@ impl Model {
             let held = self.services[service].held[leg];
             match wanted.recipients.iter().position(|(new, _)| new == owner) {
                 Some(place) => kept[place] = held,
-                None => self.owe(service, *owner, held.amount, by),
+                None => self.owe(service, *owner, held, by),
             }
         }
         if change {
             let wallet = self.facilitators[old.facilitator].wallet;
-            let amount = self.services[service].held_facilitator;
-            self.owe(service, wallet, amount, by);
+            // Since when a facilitator's leg is held is not kept.
+            let held = Held {
+                amount: self.services[service].held_facilitator,
+                since: self.now,
+            };
+            self.owe(service, wallet, held, by);
             self.services[service].held_facilitator = 0;
         }
         let treasury_bps = self.config.treasury_bps_at(self.now);
@@ -321,22 +325,22 @@ impl Model {
         Ok(())
     }
 
-    fn owe(&mut self, service: usize, owner: Address, amount: u64, rent_payer: &Address) {
-        if amount == 0 {
+    fn owe(&mut self, service: usize, owner: Address, held: Held, rent_payer: &Address) {
+        if held.amount == 0 {
             return;
         }
-        let (now, of) = (self.now, self.services[service].address);
+        let of = self.services[service].address;
         let owed = self.owed.entry((service, owner)).or_insert_with(|| {
             let (address, bump) = address::held_balance(&of, &owner);
             Owed {
                 address,
                 bump,
                 amount: 0,
-                since: now,
+                since: held.since,
                 rent_payer: *rent_payer,
             }
         });
-        owed.amount += amount;
+        owed.amount += held.amount;
     }
 
     pub fn release(

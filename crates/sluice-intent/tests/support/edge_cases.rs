@@ -182,6 +182,7 @@ pub fn all() -> Vec<EdgeCase> {
         small_r(),
         mixed_key(),
         mixed_r(),
+        small_r_that_cancels(),
         scalar_not_reduced(),
         not_on_the_curve(),
         unreduced_large(),
@@ -310,6 +311,33 @@ fn mixed_key() -> Vec<EdgeCase> {
                 valid: vanishes,
             });
         }
+    }
+    cases
+}
+
+/// `R` of small order, made to cancel the small part of a mixed key: it solves the cofactorless equation, so nothing but
+/// the check of `R` refuses it.
+fn small_r_that_cancels() -> Vec<EdgeCase> {
+    let mut cases = Vec::new();
+    for (i, torsion) in EIGHT_TORSION.iter().enumerate().skip(1) {
+        let name = format!("cancelling R of a mixed A T{i}");
+        let a = scalar(&name);
+        let key = (B * a + torsion).compress().to_bytes();
+        let (r, message, k) = tries(&name)
+            .find_map(|(n, message)| {
+                let part = torsion * Scalar::from(n % 8);
+                let r = (-part).compress().to_bytes();
+                let k = challenge(&r, &key, &message);
+                (torsion * k == part).then_some((r, message, k))
+            })
+            .unwrap();
+        cases.push(EdgeCase {
+            name,
+            key,
+            message,
+            signature: join(r, (k * a).to_bytes()),
+            valid: false,
+        });
     }
     cases
 }

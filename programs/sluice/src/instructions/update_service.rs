@@ -78,17 +78,17 @@ fn move_held<'info>(
     let mut held = held.iter();
     let legs = (0..sluice_intent::MAX_RECIPIENTS).chain([FACILITATOR]);
     for leg in legs {
-        let (owner, amount) = {
+        let (owner, amount, since) = {
             let service = read::<Service>(&accounts.service)?;
             match leaving(&service, leg) {
-                Some(owner) => (owner, service.held(leg)),
+                Some(owner) => (owner, service.held(leg), service.held_since(leg, now)),
                 None => continue,
             }
         };
         let account = held.next();
         let account = account.ok_or_else(|| fail(SluiceError::EntryAccounts))?;
         if amount > 0 {
-            owe(accounts, account, &owner, amount, now)?;
+            owe(accounts, account, &owner, amount, since)?;
             write::<Service>(&accounts.service)?.set_held(leg, 0, now);
         }
     }
@@ -101,7 +101,7 @@ fn owe<'info>(
     account: &AccountInfo<'info>,
     owner: &Pubkey,
     amount: u64,
-    now: i64,
+    since: i64,
 ) -> Result<()> {
     let service = accounts.service.key;
     let mut seeds: [&[u8]; 4] = [seeds::HELD, service.as_ref(), owner.as_ref(), &[]];
@@ -116,7 +116,7 @@ fn owe<'info>(
     {
         let mut state = write::<HeldBalance>(account)?;
         if fresh {
-            state.held_since = now;
+            state.held_since = since;
             state.service = *service;
             state.owner = *owner;
             state.mint = *accounts.mint.key;

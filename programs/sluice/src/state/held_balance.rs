@@ -7,7 +7,7 @@ use super::RESERVED;
 pub struct HeldBalance {
     /// Atomic units, in the service's vault.
     pub amount: u64,
-    /// Unix second since which they are held.
+    /// Unix second since which the oldest of them are held; for a former facilitator, when it was replaced.
     pub held_since: i64,
     pub service: Pubkey,
     /// The wallet that is owed.

@@ -158,6 +158,12 @@ impl Service {
         }
     }
 
+    /// Unix second since which something is held for a leg; `now` for the legs of which that is not kept.
+    pub fn held_since(&self, leg: usize, now: i64) -> i64 {
+        let share = self.recipients.get(leg).filter(|share| share.held > 0);
+        share.map_or(now, |share| share.held_since)
+    }
+
     /// Sets what is held for a leg. The total is the caller's to keep.
     pub fn set_held(&mut self, leg: usize, amount: u64, now: i64) {
         match leg {
