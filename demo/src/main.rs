@@ -2,22 +2,18 @@
 //! started as an operator would start them, the chain is set up by migrations, and an agent pays a small HTTP
 //! server through `sluice pay`. Everything that is printed was done.
 
-mod api;
-mod balances;
-mod processes;
-mod setting;
-mod show;
-
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{
-    balances::Balances,
+use sluice_demo::{
+    api,
+    balances::{self, Balances},
     processes::{Cli, Localnet, Relayer},
-    setting::Setting,
+    setting::{self, Setting},
+    show,
 };
 
 /// Watch payments happen: a local validator, a relayer, a paid server and an agent.
@@ -63,7 +59,7 @@ async fn terminated() -> Result<()> {
 }
 
 async fn run(args: &Args) -> Result<()> {
-    let setting = Setting::fresh()?;
+    let setting = Setting::fresh("target/demo")?;
 
     show::step("A local validator, with the Sluice program and everybody's demo keys");
     let localnet = Localnet::start(&setting, args.slot_ms).await?;
@@ -80,12 +76,12 @@ async fn run(args: &Args) -> Result<()> {
     show::step("The chain is set up by migrations: config, mint, facilitator, service");
     setting.write_migrations(&localnet)?;
     let cli = Cli::new(localnet.rpc_url());
-    cli.run(&["migrate", "plan", "--file", setting.migrations()])
+    cli.run(&["migrate", "plan", "--file", &setting.migrations()])
         .await?;
-    cli.run(&["migrate", "apply", "--file", setting.migrations(), "--yes"])
+    cli.run(&["migrate", "apply", "--file", &setting.migrations(), "--yes"])
         .await?;
     show::say("A second apply finds nothing to do:");
-    cli.run(&["migrate", "apply", "--file", setting.migrations(), "--yes"])
+    cli.run(&["migrate", "apply", "--file", &setting.migrations(), "--yes"])
         .await?;
 
     show::step("The relayer: an x402 facilitator with a ledger");

@@ -179,6 +179,11 @@ impl Relayer {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Where it listens.
     pub fn url(&self) -> &str {
         &self.url

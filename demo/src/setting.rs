@@ -1,4 +1,4 @@
-//! The files of a demo, in `target/demo`: keys, migrations, the relayer's configuration, logs.
+//! The files of a demo, in a folder under `target`: keys, migrations, the relayer's configuration, logs.
 
 use std::{
     fs,
@@ -15,29 +15,39 @@ use crate::processes::Localnet;
 /// The demo's service, among its merchant's.
 const SERVICE_ID: u64 = 1;
 
-/// Where everything is, from the workspace's root: what is printed can be typed again there.
-const FOLDER: &str = "target/demo";
-
-/// The folder of a demo.
-pub struct Setting;
+/// The folder of a run, from the workspace's root: what is printed can be typed again there.
+pub struct Setting {
+    folder: &'static str,
+    /// What is added to the relayer's configuration.
+    relayer: String,
+}
 
 impl Setting {
     /// A new folder: the chain is new, too, and a ledger goes with its chain.
-    pub fn fresh() -> Result<Self> {
+    pub fn fresh(folder: &'static str) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("..")
             .canonicalize()?;
         std::env::set_current_dir(&root).with_context(|| format!("entering {}", root.display()))?;
-        if Path::new(FOLDER).exists() {
-            fs::remove_dir_all(FOLDER).with_context(|| format!("emptying {FOLDER}"))?;
+        if Path::new(folder).exists() {
+            fs::remove_dir_all(folder).with_context(|| format!("emptying {folder}"))?;
         }
-        fs::create_dir_all(FOLDER)?;
-        Ok(Self)
+        fs::create_dir_all(folder)?;
+        Ok(Self {
+            folder,
+            relayer: String::new(),
+        })
     }
 
     /// Where everything is.
     pub fn folder(&self) -> PathBuf {
-        PathBuf::from(FOLDER)
+        PathBuf::from(self.folder)
+    }
+
+    /// Adds to the relayer's configuration.
+    pub fn with_relayer(mut self, text: &str) -> Self {
+        self.relayer = text.to_owned();
+        self
     }
 
     /// The demo keys.
@@ -62,8 +72,8 @@ impl Setting {
     }
 
     /// The migrations' file.
-    pub fn migrations(&self) -> &'static str {
-        "target/demo/migrations.toml"
+    pub fn migrations(&self) -> String {
+        format!("{}/migrations.toml", self.folder)
     }
 
     /// Writes the migrations: what a new cluster's admin would write by hand.
@@ -123,19 +133,22 @@ recipients = [
             r#"listen = "{listen}"
 network = "solana-devnet"
 rpc_url = "{rpc}"
+ws_url = "{ws}"
 database_url = "sqlite://{database}"
 facilitator = "{facilitator}"
 
 [fee_payer]
 keypair = "{keypair}"
-"#,
+{more}"#,
+            more = self.relayer,
             rpc = localnet.rpc_url(),
+            ws = localnet.text("ws_url")?,
             database = self.folder().join("ledger.db").display(),
             facilitator = address::facilitator(&authority).0,
             keypair = localnet.key_file("relayer")?,
         );
         fs::write(self.folder().join("relayer.toml"), text)?;
-        Ok(PathBuf::from("target/demo/relayer.toml"))
+        Ok(self.folder().join("relayer.toml"))
     }
 }
 
@@ -162,6 +175,7 @@ pub fn parties(localnet: &Localnet, service: Address) -> Result<Vec<(&'static st
     Ok(parties)
 }
 
-fn parse(text: &str) -> Result<Address> {
+/// An address from its text.
+pub fn parse(text: &str) -> Result<Address> {
     Address::from_str(text).with_context(|| format!("{text:?} as an address"))
 }

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sluice_sdk::{Address, x402::Network};
 
-use crate::{budget, verify::MAX_MARGIN_SECS};
+use crate::{budget, ledger::Backend, verify::MAX_MARGIN_SECS};
 
 /// What environment variables that override the file begin with.
 pub const ENV_PREFIX: &str = "SLUICE_RELAYER_";
@@ -32,17 +32,27 @@ pub struct Config {
     pub network: Network,
     /// The cluster's JSON-RPC.
     pub rpc_url: SecretUrl,
-    /// Its websocket; not used yet.
+    /// Further nodes of the same cluster: asked when the first fails, and sent every transaction.
+    #[serde(default)]
+    pub more_rpc_urls: Vec<SecretUrl>,
+    /// The first node's websocket: it tells of what landed, so that it is known sooner and asked about less.
     #[serde(default)]
     pub ws_url: Option<SecretUrl>,
     /// The ledger.
     #[serde(default = "default_database_url")]
-    pub database_url: String,
+    pub database_url: SecretUrl,
     /// The facilitator account that the relayer settles for.
     #[serde(deserialize_with = "address")]
     pub facilitator: Address,
     /// Where the fee payer's key is.
+    #[serde(default)]
     pub fee_payer: KeySource,
+    /// Where further fee payers' keys are: they take turns.
+    #[serde(default)]
+    pub more_fee_payers: Vec<KeySource>,
+    /// This relayer's name among those that share a ledger; made up at the start if it is not given.
+    #[serde(default)]
+    pub replica: Option<String>,
     /// How logs are written.
     #[serde(default)]
     pub log_format: LogFormat,
@@ -55,6 +65,51 @@ pub struct Config {
     /// How the chain is asked.
     #[serde(default)]
     pub chain: ChainSettings,
+    /// How payments share transactions.
+    #[serde(default)]
+    pub batch: BatchSettings,
+}
+
+/// How payments share transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchSettings {
+    /// Most payments in one transaction, where bytes and compute units allow more.
+    pub max_payments: usize,
+    /// Milliseconds that a batch waits for more while payments keep coming. An idle relayer never waits.
+    pub linger_ms: u64,
+    /// Which transactions carry batches.
+    pub format: BatchFormat,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self {
+            max_payments: 64,
+            linger_ms: 5,
+            format: BatchFormat::Auto,
+        }
+    }
+}
+
+impl BatchSettings {
+    /// See [`BatchSettings::linger_ms`].
+    pub fn linger(&self) -> Duration {
+        Duration::from_millis(self.linger_ms)
+    }
+}
+
+/// The format of transactions that carry more than one payment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchFormat {
+    /// Version 1 where the cluster takes it, found out at the start.
+    #[default]
+    Auto,
+    /// Version 1: 4,096 bytes.
+    V1,
+    /// Version 0: 1,232 bytes.
+    V0,
 }
 
 /// Where a key is. Never the key.
@@ -102,8 +157,8 @@ impl Default for Limits {
             body_bytes: 64 * 1024,
             request_timeout_secs: 20,
             confirm_timeout_secs: 60,
-            max_in_flight: 256,
-            max_requests: 512,
+            max_in_flight: 10_000,
+            max_requests: 4_096,
             drain_secs: 20,
         }
     }
@@ -113,20 +168,50 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fees {
-    /// Priority fee, micro-lamports a compute unit.
+    /// Priority fee, micro-lamports a compute unit: at least this.
     pub unit_price_micro_lamports: u64,
+    /// And at most this: in between, what others paid lately for the same accounts. 0 to pay the least always.
+    pub max_unit_price_micro_lamports: u64,
+    /// Which of the prices that others paid, in percent of them that paid no more.
+    pub price_percentile: u8,
     /// The most that a transaction may cost in all.
     pub max_lamports_per_transaction: u64,
-    /// Below this balance of the fee payer nothing is settled.
+    /// Below this balance a fee payer rests.
     pub min_balance_lamports: u64,
+    /// Above this balance it pays again; twice the other if 0.
+    pub resume_balance_lamports: u64,
+}
+
+impl Fees {
+    /// These at the dearest that the price may become.
+    pub fn dearest(&self) -> Self {
+        Self {
+            unit_price_micro_lamports: self
+                .unit_price_micro_lamports
+                .max(self.max_unit_price_micro_lamports),
+            ..*self
+        }
+    }
+
+    /// See [`Fees::resume_balance_lamports`].
+    pub fn resume_lamports(&self) -> u64 {
+        if self.resume_balance_lamports == 0 {
+            self.min_balance_lamports.saturating_mul(2)
+        } else {
+            self.resume_balance_lamports
+        }
+    }
 }
 
 impl Default for Fees {
     fn default() -> Self {
         Self {
             unit_price_micro_lamports: 0,
+            max_unit_price_micro_lamports: 0,
+            price_percentile: 75,
             max_lamports_per_transaction: 20_000,
             min_balance_lamports: 10_000_000,
+            resume_balance_lamports: 0,
         }
     }
 }
@@ -143,15 +228,21 @@ pub struct ChainSettings {
     pub rebroadcast_ms: u64,
     /// Seconds that an intent must have left, by the chain's clock.
     pub expiry_margin_secs: u32,
+    /// Milliseconds that an account is believed without asking again.
+    pub cache_ms: u64,
+    /// Milliseconds between two blockhashes.
+    pub blockhash_ms: u64,
 }
 
 impl Default for ChainSettings {
     fn default() -> Self {
         Self {
             rpc_timeout_secs: 10,
-            poll_ms: 250,
+            poll_ms: 50,
             rebroadcast_ms: 2_000,
             expiry_margin_secs: 5,
+            cache_ms: 400,
+            blockhash_ms: 400,
         }
     }
 }
@@ -179,6 +270,14 @@ impl ChainSettings {
     /// See [`ChainSettings::poll_ms`].
     pub fn poll(&self) -> Duration {
         Duration::from_millis(self.poll_ms)
+    }
+    /// See [`ChainSettings::cache_ms`].
+    pub fn cache(&self) -> Duration {
+        Duration::from_millis(self.cache_ms)
+    }
+    /// See [`ChainSettings::blockhash_ms`].
+    pub fn blockhash(&self) -> Duration {
+        Duration::from_millis(self.blockhash_ms)
     }
     /// See [`ChainSettings::rebroadcast_ms`].
     pub fn rebroadcast(&self) -> Duration {
@@ -293,18 +392,50 @@ impl Config {
             "rpc_url: must be an http:// or https:// URL",
         );
         check(
+            self.more_rpc_urls
+                .iter()
+                .all(|url| matches!(scheme(url).as_deref(), Ok("http" | "https"))),
+            "more_rpc_urls: each must be an http:// or https:// URL",
+        );
+        check(
+            self.fees.price_percentile <= 100,
+            "fees.price_percentile: must be at most 100",
+        );
+        check(
             self.ws_url
                 .as_ref()
                 .is_none_or(|url| matches!(scheme(url).as_deref(), Ok("ws" | "wss"))),
             "ws_url: must be a ws:// or wss:// URL",
         );
         check(
-            self.database_url.starts_with("sqlite:"),
-            "database_url: must begin with sqlite:// (the only ledger of this version)",
+            Backend::of_url(self.database_url.expose()).is_some(),
+            "database_url: must begin with sqlite:// or postgres://",
         );
         check(
             self.fee_payer.keypair.is_some() != self.fee_payer.env.is_some(),
             "fee_payer: needs exactly one of `keypair` (a file) and `env` (a variable's name)",
+        );
+        check(
+            self.more_fee_payers
+                .iter()
+                .all(|key| key.keypair.is_some() != key.env.is_some()),
+            "more_fee_payers: each needs exactly one of `keypair` (a file) and `env` (a variable's name)",
+        );
+        check(
+            (1..=80).contains(&self.batch.max_payments),
+            "batch.max_payments: must be 1 to 80",
+        );
+        check(
+            self.batch.linger_ms <= 1_000,
+            "batch.linger_ms: must be at most 1000",
+        );
+        check(
+            self.chain.cache_ms <= 10_000,
+            "chain.cache_ms: must be at most 10000",
+        );
+        check(
+            (50..=10_000).contains(&self.chain.blockhash_ms),
+            "chain.blockhash_ms: must be 50 to 10000",
         );
         let limits = &self.limits;
         check(
@@ -348,7 +479,7 @@ impl Config {
             self.chain.expiry_margin_secs <= MAX_MARGIN_SECS,
             "chain.expiry_margin_secs: must be at most 60",
         );
-        let dearest = budget::dearest(&self.fees);
+        let dearest = budget::dearest(&self.fees.dearest());
         if dearest > self.fees.max_lamports_per_transaction {
             found.push(format!(
                 "fees.max_lamports_per_transaction: {} is below what a settlement with 8 recipients costs at \
@@ -364,8 +495,8 @@ fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 4020))
 }
 
-fn default_database_url() -> String {
-    "sqlite://sluice-relayer.db".to_owned()
+fn default_database_url() -> SecretUrl {
+    SecretUrl::from("sqlite://sluice-relayer.db")
 }
 
 fn address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {

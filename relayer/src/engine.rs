@@ -1,24 +1,27 @@
-//! What every request shares: chain, ledger, key and settings; and the answers to `/verify`.
+//! What every request shares: chain, ledger, keys and settings; and the answers to `/verify`.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
-use sluice_intent::Digest;
-use sluice_sdk::{Address, x402::Network};
+use sluice_sdk::{Address, SignedIntent, accounts::Facilitator, x402::Network};
 use solana_signature::Signature;
-use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    chain::{Chain, ChainError},
-    config::{ChainSettings, Fees, Limits},
+    batch::Batches,
+    chain::{CLOCK, Chain, ChainError, blockhash::Blockhashes, cache::Accounts, prices::Prices},
+    config::{BatchSettings, ChainSettings, Fees, Limits},
+    desk::{Desk, Seat},
+    follow::Handover,
     keys::FeePayer,
-    ledger::{Ledger, LedgerError, PaymentRow, State, unix_millis},
-    reason::{Reason, Rejection},
+    ledger::{Backend, Ledger, LedgerError, PaymentRow},
+    metrics::Metrics,
+    reason::Rejection,
     request::{Home, Payment},
-    snapshot::{Snapshot, SnapshotError, Snapshots, Subject},
+    signers::Signers,
+    snapshot::{Lookup, Snapshot, SnapshotError, Snapshots, Subject, exists, lookup, time},
     verify::{Admission, Settler, judge},
 };
 
@@ -37,28 +40,36 @@ pub struct Settings {
     pub fees: Fees,
     /// How the chain is asked.
     pub chain: ChainSettings,
+    /// How payments share transactions.
+    pub batch: BatchSettings,
 }
 
 /// The relayer without its HTTP.
 pub struct Engine {
     pub(crate) settings: Settings,
     pub(crate) chain: Arc<dyn Chain>,
+    pub(crate) accounts: Accounts,
+    pub(crate) blockhashes: Blockhashes,
     pub(crate) ledger: Ledger,
-    pub(crate) key: FeePayer,
+    pub(crate) signers: Signers,
     pub(crate) snapshots: Snapshots,
-    /// Counts changes of payments' states; those who wait for one read the ledger again.
-    pub(crate) progress: watch::Sender<u64>,
-    /// Wakes the task that follows open payments.
-    pub(crate) nudge: Notify,
-    /// Settlements at work: they finish even if their caller hangs up.
+    pub(crate) desk: Desk,
+    pub(crate) batches: Batches,
+    pub(crate) follower: Handover,
+    pub(crate) metrics: Metrics,
+    prices: Prices,
+    settler: Settler,
+    v1: AtomicBool,
+    /// Work that finishes even if its caller hangs up.
     pub(crate) tasks: TaskTracker,
+    /// Cancelled when no more requests come in: what waits for more goes on without.
+    pub(crate) draining: CancellationToken,
     /// Cancelled when nobody may wait any longer.
     pub(crate) closing: CancellationToken,
-    waiting: Mutex<HashSet<Digest>>,
 }
 
 /// Why a request got no verdict. Nothing was decided and nothing was spent: the caller may try again.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Unavailable {
     /// The RPC did not answer.
     #[error("{0}")]
@@ -66,12 +77,12 @@ pub enum Unavailable {
     /// The deployment or the facilitator is not set up.
     #[error("the relayer is not ready: {0}")]
     NotReady(String),
-    /// The fee payer's balance is below the low-water mark.
+    /// Every fee payer's balance is below the low-water mark.
     #[error(
         "the fee payer holds {lamports} lamports, below its low-water mark of {least}: its operator must fund it"
     )]
     FeePayer {
-        /// What it holds.
+        /// What one of them holds.
         lamports: u64,
         /// The low-water mark.
         least: u64,
@@ -117,72 +128,87 @@ impl Refusal {
         }
     }
 
+    /// A refusal of a payment that is known.
+    pub(crate) fn of_seat(rejection: Rejection, seat: &Seat) -> Self {
+        Self {
+            rejection,
+            payer: Some(seat.payer),
+            transaction: seat.transaction,
+        }
+    }
+
     /// A refusal with a payment of the ledger.
     pub(crate) fn of_row(rejection: Rejection, row: &PaymentRow) -> Self {
         Self {
             rejection,
             payer: Some(row.payer),
-            transaction: row.signature,
+            transaction: row.attempt.as_ref().map(|attempt| attempt.signature),
         }
     }
 }
 
-/// A payment that is known to the ledger, as a request sees it.
+/// A payment that is known, as a request sees it.
 pub(crate) struct Known {
-    pub(crate) row: PaymentRow,
+    pub(crate) digest: sluice_intent::Digest,
+    pub(crate) seat: Seat,
     /// Whether the request carries the very signature that was taken on.
     pub(crate) same_entry: bool,
 }
 
-/// How far a look at ledger and chain came.
+/// How far a look at desk and chain came.
 pub(crate) enum Examined {
     Known(Box<Known>),
     Refused(Refusal),
-    /// Good by the chain. The time is when the snapshot was asked for, unix milliseconds of this machine.
+    /// Good by the chain. The time is when the accounts were asked for, unix milliseconds of this machine.
     Good(Box<Admission>, i64),
 }
 
-/// Held by the one caller that waits for a payment.
-pub(crate) struct Waiting<'a> {
-    engine: &'a Engine,
-    digest: Digest,
-}
-
-impl Waiting<'_> {
-    /// The payment that is waited for.
-    pub(crate) fn digest(&self) -> Digest {
-        self.digest
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if let Ok(mut waiting) = self.engine.waiting.lock() {
-            waiting.remove(&self.digest);
-        }
-    }
+/// The parts that an engine is made of.
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) chain: Arc<dyn Chain>,
+    pub(crate) ledger: Ledger,
+    pub(crate) keys: Vec<FeePayer>,
+    pub(crate) stop_following: CancellationToken,
 }
 
 impl Engine {
     /// An engine that nothing drives yet.
-    pub fn new(
-        settings: Settings,
-        chain: Arc<dyn Chain>,
-        ledger: Ledger,
-        key: FeePayer,
-        closing: CancellationToken,
-    ) -> Self {
-        Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
             settings,
             chain,
             ledger,
-            key,
+            keys,
+            stop_following,
+        } = parts;
+        let signers = Signers::new(keys, settings.fees);
+        Self {
+            settler: Settler {
+                relayers: signers.addresses(),
+                facilitator: settings.facilitator,
+                margin_secs: settings.chain.expiry_margin_secs,
+            },
+            accounts: Accounts::new(Arc::clone(&chain)),
+            blockhashes: Blockhashes::start(
+                Arc::clone(&chain),
+                settings.chain.blockhash(),
+                stop_following,
+            ),
+            desk: Desk::new(settings.limits.max_in_flight as usize),
+            batches: Batches::default(),
+            follower: Handover::default(),
+            metrics: Metrics::default(),
+            prices: Prices::default(),
             snapshots: Snapshots::default(),
-            progress: watch::Sender::new(0),
-            nudge: Notify::new(),
+            v1: AtomicBool::new(false),
             tasks: TaskTracker::new(),
-            closing,
-            waiting: Mutex::default(),
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            settings,
+            chain,
+            ledger,
+            signers,
         }
     }
 
@@ -195,23 +221,33 @@ impl Engine {
         }
     }
 
+    /// Whether batches travel in transactions of version 1.
+    pub(crate) fn takes_v1(&self) -> bool {
+        self.v1.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_takes_v1(&self, takes: bool) {
+        self.v1.store(takes, Ordering::Relaxed);
+    }
+
     /// Judges a payment. Signs nothing, sends nothing, reserves nothing.
     ///
     /// The inner result gives the payer of a valid payment.
     pub async fn verify(&self, payment: &Payment) -> Result<Result<Address, Refusal>, Unavailable> {
-        let (admission, since) = match self.examine(payment).await? {
-            Examined::Good(admission, since) => (admission, since),
+        let (admission, asked) = match self.examine(payment).await? {
+            Examined::Good(admission, asked) => (admission, asked),
             Examined::Refused(refusal) => return Ok(Err(refusal)),
             Examined::Known(known) => return Ok(Err(known.verdict())),
         };
-        let in_flight = self.ledger.in_flight(&payment.nonce_account, since).await?;
-        Ok(match admission.reserve(&in_flight) {
-            Ok(()) => Ok(admission.payer),
-            Err(rejection) => Err(Refusal::new(rejection, Some(admission.payer))),
-        })
+        let in_flight = self.desk.in_flight(&payment.nonce_account, asked);
+        if let Err(rejection) = admission.reserve(&in_flight) {
+            return Ok(Err(Refusal::new(rejection, Some(admission.payer))));
+        }
+        self.signers.check(admission.registered())?;
+        Ok(Ok(admission.payer))
     }
 
-    /// Looks a payment up in the ledger, and judges it by the chain if it is new.
+    /// Looks a payment up, and judges it by the chain if it is new.
     pub(crate) async fn examine(&self, payment: &Payment) -> Result<Examined, Unavailable> {
         // With the terms in the requirement the digest is known without the chain, and so is the fate of a
         // payment that was settled before, even while the RPC is down.
@@ -220,8 +256,7 @@ impl Engine {
         {
             return Ok(Examined::Known(Box::new(known)));
         }
-        let since = unix_millis();
-        let snapshot = self.snapshot(payment).await?;
+        let (snapshot, asked) = self.snapshot(payment).await?;
         let payer = snapshot
             .nonce
             .found()
@@ -232,30 +267,31 @@ impl Engine {
         {
             return Ok(Examined::Known(Box::new(known)));
         }
-        let settler = Settler {
-            relayer: self.key.address(),
-            facilitator: self.settings.facilitator,
-            margin_secs: self.settings.chain.expiry_margin_secs,
+        let rejection = match judge(&snapshot, payment, &self.settler) {
+            Ok(admission) => return Ok(Examined::Good(Box::new(admission), asked)),
+            Err(rejection) => rejection,
         };
-        match judge(&snapshot, payment, &settler) {
-            Err(rejection) => Ok(Examined::Refused(Refusal::new(rejection, payer))),
-            Ok(admission) => {
-                self.check_fee_payer(&snapshot)?;
-                Ok(Examined::Good(Box::new(admission), since))
-            }
+        // The desk forgets a payment once its intent has expired, and the ledger does not: whoever was told
+        // `settlement_pending` may come back late, and what was paid is not called expired.
+        let service = snapshot.service.found();
+        if let Some(terms) = payment.shown_terms.or(service.map(|s| s.terms_hash))
+            && let Some(known) = self.recorded(payment, terms).await?
+        {
+            return Ok(Examined::Known(Box::new(known)));
         }
+        Ok(Examined::Refused(Refusal::new(rejection, payer)))
     }
 
-    async fn snapshot(&self, payment: &Payment) -> Result<Snapshot, SnapshotError> {
+    async fn snapshot(&self, payment: &Payment) -> Result<(Snapshot, i64), SnapshotError> {
         let subject = Subject {
-            relayer: self.key.address(),
             facilitator: self.settings.facilitator,
             genesis_hash: self.settings.genesis_hash,
             service: payment.service,
             mint: payment.mint,
             nonce_account: payment.nonce_account,
         };
-        self.snapshots.take(self.chain.as_ref(), &subject).await
+        let max_age = self.settings.chain.cache();
+        self.snapshots.take(&self.accounts, &subject, max_age).await
     }
 
     async fn known(
@@ -267,64 +303,82 @@ impl Engine {
         let Ok(signed) = payment.intent(terms_hash) else {
             return Ok(None);
         };
-        let row = self.ledger.payment(&signed.intent.digest()).await?;
-        Ok(row
-            .filter(|row| row.state != State::Rejected)
-            .map(|row| Known {
-                same_entry: row.entry == signed.entry(),
-                row,
-            }))
-    }
-
-    fn check_fee_payer(&self, snapshot: &Snapshot) -> Result<(), Unavailable> {
-        let least = self.settings.fees.min_balance_lamports;
-        let lamports = snapshot.fee_payer_lamports;
-        if lamports < least {
-            tracing::error!(lamports, least, "the fee payer is below its low-water mark");
-            return Err(Unavailable::FeePayer { lamports, least });
+        match self.desk.seat(&signed.intent.digest()) {
+            Some(seat) => Ok(Some(Known::new(&signed, seat))),
+            // The desk has everything of this relayer's whose intent lives. Others may share the ledger.
+            None if self.ledger.backend() == Backend::Postgres => {
+                self.recorded(payment, terms_hash).await
+            }
+            None => Ok(None),
         }
-        Ok(())
     }
 
-    /// Makes the caller the one that waits for a payment; `None` if somebody does already.
-    pub(crate) fn wait_for(&self, digest: Digest) -> Option<Waiting<'_>> {
-        let mut waiting = self.waiting.lock().ok()?;
-        // Built only by the winner: a loser's guard would free the winner's place when dropped.
-        waiting.insert(digest).then(|| Waiting {
-            engine: self,
-            digest,
-        })
+    /// A payment that the ledger knows, whoever took it on and whenever.
+    async fn recorded(
+        &self,
+        payment: &Payment,
+        terms_hash: [u8; 32],
+    ) -> Result<Option<Known>, Unavailable> {
+        let Ok(signed) = payment.intent(terms_hash) else {
+            return Ok(None);
+        };
+        let row = self.ledger.payment(&signed.intent.digest()).await?;
+        Ok(row.map(|row| Known::new(&signed, Seat::of(&row))))
     }
 
-    /// Tells everybody who waits that some payment has moved.
-    pub(crate) fn moved(&self) {
-        self.progress
-            .send_modify(|count| *count = count.wrapping_add(1));
+    /// The facilitator's account.
+    pub(crate) async fn facilitator(&self) -> Result<Facilitator, Unavailable> {
+        let key = self.settings.facilitator;
+        let view = self
+            .accounts
+            .get(&[key], self.settings.chain.cache())
+            .await?;
+        let account = view.accounts.first().and_then(|account| account.as_deref());
+        match lookup(account.filter(|account| exists(account))) {
+            Lookup::Found(facilitator) => Ok(facilitator),
+            Lookup::Missing => Err(Unavailable::NotReady(format!(
+                "the facilitator account {key} does not exist: register it"
+            ))),
+            Lookup::Wrong(error) => Err(Unavailable::NotReady(format!(
+                "the facilitator account {key}: {error}"
+            ))),
+        }
+    }
+
+    /// The chain's clock, unix seconds.
+    pub(crate) async fn chain_time(&self) -> Result<i64, Unavailable> {
+        let view = self
+            .accounts
+            .get(&[CLOCK], self.settings.chain.cache())
+            .await?;
+        Ok(time(
+            view.accounts.first().and_then(|clock| clock.as_deref()),
+        )?)
+    }
+
+    /// What a transaction of a service may cost now.
+    pub(crate) async fn fees_now(&self, service: Address, vault: Address) -> Fees {
+        let fees = self.settings.fees;
+        let locked = [service, vault];
+        let price = self.prices.now(self.chain.as_ref(), &locked, &fees).await;
+        Fees {
+            unit_price_micro_lamports: price,
+            ..fees
+        }
     }
 }
 
 impl Known {
-    /// What is to be said about a payment that is settling, settled, or final otherwise, without a success.
-    pub(crate) fn verdict(&self) -> Refusal {
-        let row = &self.row;
-        if let (State::Failed | State::Expired, Some((reason, message))) = (row.state, &row.verdict)
-        {
-            return Refusal::of_row(Rejection::recorded(reason, message), row);
+    fn new(signed: &SignedIntent, seat: Seat) -> Self {
+        Self {
+            digest: signed.intent.digest(),
+            same_entry: seat.signature == signed.entry().signature,
+            seat,
         }
-        duplicate(row)
     }
-}
 
-/// The answer to everybody but the one caller who is told of the success.
-pub(crate) fn duplicate(row: &PaymentRow) -> Refusal {
-    let message = match row.state {
-        State::Confirmed => {
-            "this payment has been settled, and its success was or will be told once; ask GET \
-             /v1/intents/{digest} for its state"
-        }
-        _ => {
-            "this payment is being settled for another call; ask GET /v1/intents/{digest} for its state"
-        }
-    };
-    Refusal::of_row(Rejection::new(Reason::Duplicate, message), row)
+    /// What is to be said about it without a success.
+    pub(crate) fn verdict(&self) -> Refusal {
+        Refusal::of_seat(self.seat.rejection(), &self.seat)
+    }
 }

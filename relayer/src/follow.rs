@@ -1,214 +1,695 @@
-//! Following what was sent to its end: one task for all open payments.
+//! Following what was sent to its end: one task for all open transactions.
 //!
 //! A transaction is dead only when its blockhash is, at finalized height, and a node that has searched its
-//! history afterwards does not know the signature. Until then it is sent again; after it the intent is
-//! signed into a new transaction, which its nonce makes safe, until the intent itself expires.
+//! history afterwards does not know the signature. Until then it is sent again; after it its payments are
+//! signed into a new transaction, which their nonces make safe, until each intent itself expires.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use sluice_intent::Skip;
+use futures_util::future::join_all;
+use sluice_intent::{Digest, Skip};
 use sluice_sdk::{
     Address,
-    accounts::{AcceptedMint, Facilitator, NonceAccount, Service},
+    accounts::{AcceptedMint, NonceAccount, Service},
     address,
     instructions::{ServiceAccounts, SettleItem},
 };
 use solana_signature::Signature;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    chain::{CLOCK, Depth, MAX_STATUSES, Status},
+    batch::{Item, unexpected},
+    chain::{
+        CLOCK, Depth, MAX_STATUSES, TransactionError,
+        notices::{Notice, Notices},
+    },
+    desk::Answer,
     engine::{Engine, Unavailable},
-    ledger::{Landing, OpenAttempt, PaymentRow, unix_millis},
-    reason::{Reason, Rejection},
-    settle::NotMade,
+    ledger::{Attempt, Candidate, LedgerError, PaymentRow, State, record::Landing},
+    reason::Rejection,
     snapshot::{exists, lookup, time},
 };
 
-/// How often an idle follower looks anyway.
-const IDLE: Duration = Duration::from_secs(5);
 /// Sends at once.
 const MAX_SENDS: usize = 32;
+/// Landed transactions that are asked about at once, whether they are final.
+const MAX_UNFINAL: u32 = 256;
+/// Payments that the ledger is asked about at once.
+const MAX_WATCHED: usize = 512;
+/// How long a transaction is not asked about while notices come.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+/// A transaction that was not sent again so often yet (every two seconds) cannot be dead.
+const YOUNG: u32 = 7;
+/// While payments are at work, finality is asked about when it is overdue for this long.
+const NO_HURRY: Duration = Duration::from_secs(60);
+/// How long a replica that is not heard of keeps its transactions.
+const LEASE: Duration = Duration::from_secs(15);
+/// How often it is heard of.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// A payment whose transactions failed so often before, for no reason of its own, is given up: every failure costs a fee.
+const MAX_FAILURES: u32 = 3;
 
-/// Follows open payments until `stop`.
-pub(crate) async fn follow(engine: Arc<Engine>, stop: CancellationToken) {
-    let mut follower = Follower {
-        last_sent: HashMap::new(),
-        height_due: Instant::now(),
-        engine,
-    };
-    let mut busy = true;
+/// A transaction that was written down and may be sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Its signature.
+    pub signature: Signature,
+    /// Its bytes.
+    pub wire: Arc<Vec<u8>>,
+    /// The last block that may hold it.
+    pub last_valid_block_height: u64,
+    /// What it costs, in lamports.
+    pub fee_lamports: u64,
+    /// Its payments, in the order of its entries.
+    pub items: Vec<Item>,
+}
+
+/// A payment of a transaction that is followed.
+struct Carried {
+    digest: Digest,
+    /// What it can be put in line with again; a restart has to ask the chain for it.
+    item: Option<Item>,
+}
+
+struct Open {
+    wire: Arc<Vec<u8>>,
+    last_valid_block_height: u64,
+    fee_lamports: u64,
+    payments: Vec<Carried>,
+    /// When it was taken up here.
+    since: Instant,
+    last_sent: Option<Instant>,
+}
+
+/// A transaction in a block that the cluster has voted for.
+struct Landed {
+    signature: Signature,
+    slot: u64,
+    error: Option<TransactionError>,
+    /// The result of each entry, where whoever told of it knew.
+    codes: Option<Vec<u8>>,
+}
+
+/// What became of a payment whose transaction landed.
+#[derive(Clone)]
+enum Outcome {
+    /// This transaction decided.
+    Here(Landing),
+    /// An earlier one that was thought dead has paid it, which is written down and told already.
+    Earlier,
+}
+
+/// What a landed transaction did, on disk.
+struct Record {
+    outcomes: Vec<(Digest, Outcome)>,
+    /// The payments whose state changed by it.
+    changed: Vec<Digest>,
+}
+
+/// Where sent transactions are handed over.
+#[derive(Debug)]
+pub struct Handover {
+    queue: mpsc::UnboundedSender<Sent>,
+    taken: Mutex<Option<mpsc::UnboundedReceiver<Sent>>>,
+    /// Payments whose fate only the ledger knows: another relayer's, and those of a commit that did not come back.
+    watched: Mutex<HashSet<Digest>>,
+}
+
+impl Default for Handover {
+    fn default() -> Self {
+        let (queue, taken) = mpsc::unbounded_channel();
+        Self {
+            queue,
+            taken: Mutex::new(Some(taken)),
+            watched: Mutex::default(),
+        }
+    }
+}
+
+impl Handover {
+    /// Has a transaction followed.
+    pub fn follow(&self, sent: Sent) {
+        // The other end lives as long as the engine does. Were it gone, the next start would take it up.
+        let _ = self.queue.send(sent);
+    }
+
+    /// Has the desk told what the ledger says of a payment.
+    pub fn watch(&self, digest: Digest) {
+        self.watched().insert(digest);
+    }
+
+    fn watched(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<mpsc::UnboundedReceiver<Sent>> {
+        self.taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+/// Says that this relayer lives, and takes over what those that do not have left.
+pub(crate) async fn heartbeat(engine: &Engine) -> Result<(), LedgerError> {
+    let lease = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
+    let taken = engine.ledger.heartbeat(lease).await?;
+    if taken > 0 {
+        tracing::warn!(
+            transactions = taken,
+            "took over the transactions of a relayer that is gone"
+        );
+    }
+    Ok(())
+}
+
+/// Beats until `stop`. On its own, so that a chain that does not answer cannot make this relayer look dead.
+pub(crate) async fn beat(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut beats = interval(HEARTBEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let pause = if busy {
-            follower.engine.settings.chain.poll()
-        } else {
-            IDLE
-        };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-            () = follower.engine.nudge.notified(), if !busy => {}
+            _ = beats.tick() => {}
         }
-        match follower.round().await {
-            Ok(open) => busy = open,
-            Err(error) => {
-                // Unknown stays unknown: the next round asks again.
-                tracing::warn!(%error, "open payments could not be followed");
-                busy = true;
+        if let Err(error) = heartbeat(&engine).await {
+            tracing::warn!(%error, "the ledger did not hear that this relayer lives");
+        }
+    }
+}
+
+/// Looks after what nobody waits for, until `stop`: the fee payers' balances, finality, the desk. On its own, so that a
+/// slow node does not keep the follower from hearing what landed.
+pub(crate) async fn housekeep(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut rounds = interval(engine.settings.chain.rebroadcast());
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut finalized = Instant::now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = rounds.tick() => {}
+        }
+        engine.signers.look(&engine.accounts).await;
+        if let Ok(now) = engine.chain_time().await {
+            engine.desk.sweep(now);
+        }
+        // Nobody waits for it, and the node has better to do while somebody waits for something else.
+        if engine.desk.live() == 0 || finalized.elapsed() > NO_HURRY {
+            later("called final", engine.finalize().await);
+            finalized = Instant::now();
+        }
+    }
+}
+
+/// Follows open transactions until `stop`.
+pub(crate) async fn follow(engine: Arc<Engine>, notices: Notices, stop: CancellationToken) {
+    // Whatever it waits for: everything that it writes is one change of the ledger, so it can end anywhere.
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = follow_on(engine, notices) => {}
+    }
+}
+
+async fn follow_on(engine: Arc<Engine>, mut notices: Notices) {
+    let Some(mut sent) = engine.follower.take() else {
+        return;
+    };
+    let settings = engine.settings.chain;
+    let mut looks = interval(settings.poll());
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut chores = interval(settings.rebroadcast());
+    chores.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut follower = Follower {
+        open: HashMap::new(),
+        sends: Arc::new(Semaphore::new(MAX_SENDS)),
+        engine,
+    };
+    let mut batch = Vec::new();
+    let mut told = Vec::new();
+    loop {
+        tokio::select! {
+            count = sent.recv_many(&mut batch, 1_024) => {
+                if count == 0 {
+                    return;
+                }
+                for sent in batch.drain(..) {
+                    follower.add(sent);
+                }
             }
+            count = notices.queue.recv_many(&mut told, 1_024) => {
+                if count == 0 {
+                    return;
+                }
+                follower.hear(told.drain(..)).await;
+            }
+            _ = looks.tick(), if follower.has_work() => {
+                // What comes by itself is not asked for, unless it does not come.
+                let patience = if notices.connected() {
+                    PATIENCE
+                } else {
+                    Duration::ZERO
+                };
+                follower.look(patience).await;
+            }
+            _ = chores.tick() => follower.chores().await,
         }
     }
 }
 
 struct Follower {
     engine: Arc<Engine>,
-    /// When each open transaction was last sent.
-    last_sent: HashMap<Signature, Instant>,
-    /// When the finalized height is worth asking for again.
-    height_due: Instant,
+    open: HashMap<Signature, Open>,
+    /// Places for repeated sends.
+    sends: Arc<Semaphore>,
 }
 
 impl Follower {
-    /// One look at everything that is open. Says whether something was.
-    async fn round(&mut self) -> Result<bool, Unavailable> {
-        let ledger = &self.engine.ledger;
-        let stale = self.engine.settings.chain.rpc_timeout() * 4 + Duration::from_secs(30);
-        let before = unix_millis() - i64::try_from(stale.as_millis()).unwrap_or(i64::MAX / 2);
-        if ledger.release(before).await? > 0 {
-            self.engine.moved();
+    fn add(&mut self, sent: Sent) {
+        let carried = |item: Item| Carried {
+            digest: *item.digest(),
+            item: Some(item),
+        };
+        let open = Open {
+            wire: sent.wire,
+            last_valid_block_height: sent.last_valid_block_height,
+            fee_lamports: sent.fee_lamports,
+            payments: sent.items.into_iter().map(carried).collect(),
+            since: Instant::now(),
+            last_sent: Some(Instant::now()),
+        };
+        self.open.insert(sent.signature, open);
+    }
+
+    fn has_work(&self) -> bool {
+        !self.open.is_empty() || !self.engine.follower.watched().is_empty()
+    }
+
+    /// Takes what the cluster says by itself. A hint only: what cannot be written down now is asked about later.
+    async fn hear(&mut self, notices: impl Iterator<Item = Notice>) {
+        let landed = notices
+            .filter(|notice| self.open.contains_key(&notice.signature))
+            .map(|notice| Landed {
+                signature: notice.signature,
+                slot: notice.slot,
+                error: notice.error,
+                codes: notice.codes,
+            })
+            .collect();
+        self.record_all(landed).await;
+    }
+
+    /// Asks what became of everything that is open and was taken up longer ago than `patience`.
+    async fn look(&mut self, patience: Duration) {
+        if let Err(error) = self.watch().await {
+            tracing::warn!(%error, "the ledger could not be asked about payments that others settle");
         }
-        let open = ledger.open_attempts().await?;
-        self.last_sent
-            .retain(|signature, _| open.iter().any(|o| o.attempt.signature == *signature));
-        let mut unseen = Vec::new();
-        for chunk in open.chunks(MAX_STATUSES) {
-            unseen.extend(self.look(chunk, false).await?);
+        let signatures: Vec<Signature> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.since.elapsed() >= patience)
+            .map(|(signature, _)| *signature)
+            .collect();
+        for chunk in signatures.chunks(MAX_STATUSES) {
+            // Unknown stays unknown: the next look asks again.
+            if let Err(error) = self.ask(chunk, false).await {
+                tracing::warn!(%error, open = self.open.len(), "open transactions could not be followed");
+                return;
+            }
         }
-        self.rebroadcast(&unseen).await;
-        if self.height_due <= Instant::now() {
-            self.height_due = Instant::now() + self.engine.settings.chain.rebroadcast();
-            self.bury_dead(&unseen).await?;
-            self.revive().await?;
-        }
-        let unsent = self.engine.ledger.unsent().await?;
-        Ok(!open.is_empty() || !unsent.is_empty())
     }
 
     /// Asks for statuses and records what landed. Gives those that the node does not know.
-    async fn look(
-        &self,
-        open: &[OpenAttempt],
+    async fn ask(
+        &mut self,
+        signatures: &[Signature],
         history: bool,
-    ) -> Result<Vec<OpenAttempt>, Unavailable> {
-        if open.is_empty() {
+    ) -> Result<Vec<Signature>, Unavailable> {
+        if signatures.is_empty() {
             return Ok(Vec::new());
         }
-        let signatures: Vec<Signature> = open.iter().map(|o| o.attempt.signature).collect();
-        let statuses = self.engine.chain.statuses(&signatures, history).await?;
+        let statuses = self.engine.chain.statuses(signatures, history).await?;
         let mut unseen = Vec::new();
-        for (attempt, status) in open.iter().zip(statuses) {
+        let mut landed = Vec::new();
+        for (signature, status) in signatures.iter().zip(statuses) {
             match status {
-                None => unseen.push(attempt.clone()),
-                Some(status) if status.confirmed => self.land(attempt, &status).await?,
+                None => unseen.push(*signature),
+                Some(status) if status.confirmed => landed.push(Landed {
+                    signature: *signature,
+                    slot: status.slot,
+                    error: status.error,
+                    codes: None,
+                }),
                 // In a block that the cluster may still drop.
                 Some(_) => {}
             }
         }
+        self.record_all(landed).await;
         Ok(unseen)
     }
 
-    async fn land(&self, open: &OpenAttempt, status: &Status) -> Result<(), Unavailable> {
-        let slot = status.slot;
-        let landing = match &status.error {
-            None => Landing::Confirmed { slot },
-            Some(error) => Landing::Failed {
-                slot,
-                rejection: Rejection::of_failure(error).unwrap_or_else(|| {
-                    Rejection::new(
-                        Reason::UnexpectedSettle,
-                        format!("the transaction failed: {error}"),
-                    )
-                }),
-            },
-        };
-        let signature = &open.attempt.signature;
-        if self
-            .engine
-            .ledger
-            .land(&open.digest, signature, &landing)
-            .await?
-        {
-            let digest = hex::encode(open.digest);
-            match &landing {
-                Landing::Confirmed { slot } => {
-                    tracing::info!(%digest, transaction = %signature, slot, "transaction confirmed");
+    /// Writes down what landed, all at once so that it shares a commit, and tells of it. What cannot be written down
+    /// stays open, and is asked about again.
+    async fn record_all(&mut self, landed: Vec<Landed>) {
+        let records = join_all(landed.iter().map(|landed| self.record(landed))).await;
+        for (landed, record) in landed.iter().zip(records) {
+            match record {
+                Ok(Some(record)) => {
+                    if let Some(open) = self.open.remove(&landed.signature) {
+                        self.tell(&landed.signature, landed.slot, open, record);
+                    }
                 }
-                Landing::Failed { slot, rejection } => {
-                    tracing::warn!(%digest, transaction = %signature, slot, %rejection, "transaction failed");
+                Ok(None) => {}
+                // What the others did is written down by now, and has to be told all the same.
+                Err(error) => {
+                    tracing::warn!(transaction = %landed.signature, %error, "what a landed transaction did is not known yet");
                 }
             }
-            self.engine.moved();
+        }
+    }
+
+    /// Records where a transaction landed and what it did. `None` while that is not known.
+    async fn record(&self, landed: &Landed) -> Result<Option<Record>, Unavailable> {
+        let signature = &landed.signature;
+        let Some(open) = self.open.get(signature) else {
+            return Ok(None);
+        };
+        let count = open.payments.len();
+        let mut outcomes = Vec::with_capacity(count);
+        match (&landed.error, count) {
+            (None, 1) => {
+                for carried in &open.payments {
+                    let landing = self.paid(&carried.digest);
+                    outcomes.push((carried.digest, Outcome::Here(landing)));
+                }
+            }
+            (None, _) => {
+                let codes = match &landed.codes {
+                    Some(codes) => Some(codes.clone()),
+                    None => self.engine.chain.results(signature).await?,
+                };
+                // Not there yet, or not of this transaction: asked again at the next look.
+                let Some(codes) = codes.filter(|codes| codes.len() == count) else {
+                    return Ok(None);
+                };
+                for (carried, code) in open.payments.iter().zip(codes) {
+                    let outcome = if code == 0 {
+                        Outcome::Here(self.paid(&carried.digest))
+                    } else {
+                        let rejection = match Skip::from_code(code) {
+                            Some(skip) => Rejection::skip(skip),
+                            None => unexpected(format_args!(
+                                "the program gave the code {code}, which this version does not know: upgrade it"
+                            )),
+                        };
+                        match self.refused(&carried.digest, signature, rejection).await? {
+                            Some(outcome) => outcome,
+                            None => return Ok(None),
+                        }
+                    };
+                    outcomes.push((carried.digest, outcome));
+                }
+            }
+            (Some(error), 1) => {
+                for carried in &open.payments {
+                    let failures = self.engine.ledger.failures(&carried.digest).await?;
+                    let outcome = match Rejection::of_failure(error) {
+                        Some(rejection) => {
+                            match self.refused(&carried.digest, signature, rejection).await? {
+                                Some(outcome) => outcome,
+                                None => return Ok(None),
+                            }
+                        }
+                        // The payer has nothing to do with it: another fee payer or another blockhash may do.
+                        None if failures < MAX_FAILURES => Outcome::Here(Landing::Untouched),
+                        None => Outcome::Here(Landing::Refused(unexpected(format_args!(
+                            "the transaction failed: {error}"
+                        )))),
+                    };
+                    outcomes.push((carried.digest, outcome));
+                }
+            }
+            // A whole batch fails for a reason that is none of its payments', or of one: each is tried alone.
+            (Some(error), _) => {
+                tracing::warn!(transaction = %signature, %error, payments = count, "a batch failed as a whole");
+                let untouched = || Outcome::Here(Landing::Untouched);
+                outcomes.extend(open.payments.iter().map(|c| (c.digest, untouched())));
+            }
+        }
+        let landings = outcomes
+            .iter()
+            .cloned()
+            .map(|(digest, outcome)| match outcome {
+                Outcome::Here(landing) => (digest, landing),
+                Outcome::Earlier => (digest, Landing::Untouched),
+            });
+        let landings = landings.collect();
+        let failed = landed.error.is_some();
+        let changed = self
+            .engine
+            .ledger
+            .land(*signature, landed.slot, failed, landings)
+            .await?;
+        tracing::debug!(transaction = %signature, slot = landed.slot, payments = count, "transaction landed");
+        Ok(Some(Record { outcomes, changed }))
+    }
+
+    /// Tells those who wait, and puts what a transaction left untouched in line again.
+    fn tell(&self, signature: &Signature, slot: u64, open: Open, record: Record) {
+        let Record { outcomes, changed } = record;
+        let engine = &self.engine;
+        let payments = u32::try_from(open.payments.len()).unwrap_or(u32::MAX);
+        let rows = open.payments.into_iter().zip(outcomes);
+        for (position, (carried, (digest, outcome))) in rows.enumerate() {
+            let Outcome::Here(landing) = outcome else {
+                continue;
+            };
+            match landing {
+                Landing::Paid { answered } => {
+                    let attempt = Attempt {
+                        signature: *signature,
+                        position: u32::try_from(position).unwrap_or(u32::MAX),
+                        payments,
+                        fee_lamports: open.fee_lamports,
+                        slot: Some(slot),
+                    };
+                    if let Some(item) = &carried.item {
+                        let settle = &item.settle;
+                        engine
+                            .accounts
+                            .forget(&[settle.source, settle.nonce_account]);
+                    }
+                    let ours = answered && changed.contains(&digest);
+                    engine.desk.paid(&digest, &attempt, ours);
+                }
+                Landing::Refused(rejection) => {
+                    if changed.contains(&digest) {
+                        tracing::info!(digest = %hex::encode(digest), transaction = %signature, %rejection, "payment refused on chain");
+                        engine
+                            .desk
+                            .ended(&digest, State::Failed, &rejection, Some(*signature));
+                    }
+                }
+                Landing::Untouched => {
+                    // The chores find what is signed and has no transaction, and leave alone what is in line.
+                    let mut state = State::Signed;
+                    // Alone it would be the same transaction once more, until there is another blockhash.
+                    if let Some(mut item) = carried.item.filter(|_| payments > 1) {
+                        item.failures += 1;
+                        item.candidate = Candidate::Known(digest);
+                        engine.desk.advance(&digest, State::Batched, None);
+                        if engine.enqueue(item).is_ok() {
+                            state = State::Batched;
+                        }
+                    }
+                    if state == State::Signed {
+                        engine.desk.advance(&digest, state, None);
+                    }
+                }
+            }
+        }
+    }
+
+    fn paid(&self, digest: &Digest) -> Landing {
+        Landing::Paid {
+            answered: self.engine.desk.is_awaited(digest),
+        }
+    }
+
+    /// What a refusal on chain means; `None` while that is not known. A nonce that is used may have been used by an
+    /// earlier transaction of this very payment, which was thought dead: then it is paid.
+    async fn refused(
+        &self,
+        digest: &Digest,
+        signature: &Signature,
+        rejection: Rejection,
+    ) -> Result<Option<Outcome>, Unavailable> {
+        let refused = Some(Outcome::Here(Landing::Refused(rejection.clone())));
+        if !rejection.is_used_nonce() {
+            return Ok(refused);
+        }
+        let engine = &self.engine;
+        let mut earlier = engine.ledger.signatures(digest).await?;
+        earlier.retain(|other| other != signature);
+        earlier.truncate(MAX_STATUSES);
+        if earlier.is_empty() {
+            return Ok(refused);
+        }
+        let statuses = engine.chain.statuses(&earlier, true).await?;
+        for (other, status) in earlier.iter().zip(statuses) {
+            let Some(status) = status.filter(|s| s.error.is_none()) else {
+                continue;
+            };
+            let Some(attempt) = engine.ledger.attempt(digest, other).await? else {
+                continue;
+            };
+            // Alone, it was paid or its transaction failed. In a batch, its code tells.
+            let paid = if attempt.payments == 1 {
+                true
+            } else {
+                let codes = engine.chain.results(other).await?;
+                match codes
+                    .as_ref()
+                    .and_then(|codes| codes.get(attempt.position as usize))
+                {
+                    Some(code) => *code == 0,
+                    // Not known now: asked again at the next look.
+                    None => return Ok(None),
+                }
+            };
+            if !paid {
+                continue;
+            }
+            if !status.confirmed {
+                return Ok(None);
+            }
+            let answered = engine.desk.is_awaited(digest);
+            let landing = vec![(*digest, Landing::Paid { answered })];
+            let changed = engine
+                .ledger
+                .land(*other, status.slot, false, landing)
+                .await?;
+            tracing::warn!(digest = %hex::encode(digest), transaction = %other, "paid by an earlier transaction");
+            let attempt = Attempt {
+                slot: Some(status.slot),
+                ..attempt
+            };
+            let ours = answered && changed.contains(digest);
+            engine.desk.paid(digest, &attempt, ours);
+            return Ok(Some(Outcome::Earlier));
+        }
+        Ok(refused)
+    }
+
+    /// What is done now and then.
+    async fn chores(&mut self) {
+        // Each on its own: what one needs may be down, and the next may do without.
+        later("taken up", self.take_up().await);
+        self.rebroadcast();
+        self.watch_strangers();
+        later("declared dead", self.bury_dead().await);
+        later("signed again", self.revive().await);
+    }
+
+    /// Follows what the ledger says is this relayer's and that it does not follow yet: after a start, and after taking
+    /// over.
+    async fn take_up(&mut self) -> Result<(), Unavailable> {
+        for transaction in self.engine.ledger.open_transactions().await? {
+            if self.open.contains_key(&transaction.signature) {
+                continue;
+            }
+            // The queue may hold it: written down a moment ago by this very process.
+            let rows = self.engine.ledger.payments(&transaction.digests).await?;
+            for row in &rows {
+                self.engine.desk.restore(row);
+            }
+            let fee_lamports = rows
+                .iter()
+                .filter_map(|row| row.attempt.as_ref())
+                .find(|attempt| attempt.signature == transaction.signature)
+                .map_or(0, |attempt| attempt.fee_lamports);
+            let carried = |digest| Carried { digest, item: None };
+            let open = Open {
+                wire: Arc::new(transaction.wire),
+                last_valid_block_height: transaction.last_valid_block_height,
+                fee_lamports,
+                payments: transaction.digests.into_iter().map(carried).collect(),
+                since: Instant::now(),
+                last_sent: None,
+            };
+            self.open.entry(transaction.signature).or_insert(open);
         }
         Ok(())
     }
 
-    /// Sends again what no node has seen for a while.
-    async fn rebroadcast(&mut self, unseen: &[OpenAttempt]) {
+    /// Sends again what has not landed for a while.
+    fn rebroadcast(&mut self) {
         let pause = self.engine.settings.chain.rebroadcast();
         let now = Instant::now();
-        let mut sends = JoinSet::new();
-        for open in unseen {
-            let signature = open.attempt.signature;
-            // The first time it is seen here it has just been sent, or the relayer has just started.
-            let last = *self.last_sent.entry(signature).or_insert(now);
-            if now.duration_since(last) < pause {
+        for (signature, open) in &mut self.open {
+            if open
+                .last_sent
+                .is_some_and(|sent| now.duration_since(sent) < pause)
+            {
                 continue;
             }
-            self.last_sent.insert(signature, now);
-            if sends.len() >= MAX_SENDS {
-                sends.join_next().await;
-            }
-            let (engine, open) = (Arc::clone(&self.engine), open.clone());
-            sends.spawn(async move {
-                let digest = hex::encode(open.digest);
-                match engine.chain.send(&open.attempt.wire).await {
+            // Not waited for: a node that is slow must not keep the others' answers from being read.
+            let Ok(place) = Arc::clone(&self.sends).try_acquire_owned() else {
+                return;
+            };
+            open.last_sent = Some(now);
+            let (engine, wire, signature) =
+                (Arc::clone(&self.engine), Arc::clone(&open.wire), *signature);
+            self.engine.tasks.spawn(async move {
+                let _place = place;
+                match engine.chain.send(&wire).await {
                     Ok(()) => {
-                        tracing::debug!(%digest, transaction = %signature, "sent again");
-                        if let Err(error) = engine.ledger.mark_sent(&open.digest, &signature).await
-                        {
-                            tracing::warn!(%digest, %error, "sent again, but not marked as sent");
-                        }
+                        tracing::debug!(transaction = %signature, "sent again");
+                        engine.ledger.mark_sent(signature);
                     }
                     Err(error) => {
-                        tracing::debug!(%digest, transaction = %signature, %error, "no word about a repeated send");
+                        tracing::debug!(transaction = %signature, %error, "no word about a repeated send");
                     }
                 }
             });
         }
-        while sends.join_next().await.is_some() {}
     }
 
     /// Finds the transactions that can never land.
-    async fn bury_dead(&self, unseen: &[OpenAttempt]) -> Result<(), Unavailable> {
-        if unseen.is_empty() {
+    async fn bury_dead(&mut self) -> Result<(), Unavailable> {
+        // A blockhash lives for more than half a minute, so nothing younger is worth the question.
+        let young = self.engine.settings.chain.rebroadcast() * YOUNG;
+        let is_young = |open: &Open| open.since.elapsed() < young && open.last_sent.is_some();
+        if self.open.values().all(is_young) {
             return Ok(());
         }
         // In this order: the height first, the search after it. The other way round a transaction could
         // land between the two.
         let height = self.engine.chain.finalized_block_height().await?;
-        let past: Vec<OpenAttempt> = unseen
+        let past: Vec<Signature> = self
+            .open
             .iter()
-            .filter(|open| height > open.attempt.last_valid_block_height)
-            .cloned()
+            .filter(|(_, open)| height > open.last_valid_block_height)
+            .map(|(signature, _)| *signature)
             .collect();
         for chunk in past.chunks(MAX_STATUSES) {
-            for dead in self.look(chunk, true).await? {
-                tracing::info!(
-                    digest = %hex::encode(dead.digest), transaction = %dead.attempt.signature, height,
-                    "transaction can no longer land"
-                );
-                self.engine.ledger.bury(&dead.attempt.signature).await?;
+            for dead in self.ask(chunk, true).await? {
+                tracing::info!(transaction = %dead, height, "transaction can no longer land");
+                self.engine.ledger.bury(dead).await?;
+                if let Some(open) = self.open.remove(&dead) {
+                    for carried in open.payments {
+                        self.engine
+                            .desk
+                            .advance(&carried.digest, State::Signed, None);
+                    }
+                }
             }
         }
         Ok(())
@@ -216,74 +697,200 @@ impl Follower {
 
     /// Signs payments again whose every transaction is dead, or closes them if their intent has expired.
     async fn revive(&self) -> Result<(), Unavailable> {
-        let unsent = self.engine.ledger.unsent().await?;
-        if unsent.is_empty() {
+        let engine = &self.engine;
+        let rows = engine.ledger.without_transaction().await?;
+        if rows.is_empty() {
             return Ok(());
         }
-        let chain = &self.engine.chain;
-        let clock = chain.accounts(&[CLOCK], Depth::Finalized).await?;
-        let now = time(clock.into_iter().next().flatten())?;
-        for row in unsent {
+        let clock = engine.chain.accounts(&[CLOCK], Depth::Finalized).await?;
+        let now = time(clock.first().and_then(Option::as_ref))?;
+        for row in rows {
+            engine.desk.restore(&row);
             let digest = hex::encode(row.digest);
             if now > row.expires_at {
                 let rejection = Rejection::skip_because(
                     Skip::Expired,
                     "no transaction of this payment landed before it expired, and none can any more",
                 );
-                if self.engine.ledger.expire(&row.digest, &rejection).await? {
+                if engine.ledger.expire(row.digest, rejection.clone()).await? {
                     tracing::warn!(%digest, "payment expired without landing");
-                    self.engine.moved();
+                    engine
+                        .desk
+                        .ended(&row.digest, State::Expired, &rejection, None);
                 }
                 continue;
             }
-            match self.remake(&row).await {
-                Ok(()) => tracing::info!(%digest, "signed again with a fresh blockhash"),
-                // Not final: what refuses it now may change until it expires, and costs nothing meanwhile.
-                Err(NotMade::Refused(rejection)) => {
-                    tracing::warn!(%digest, %rejection, "cannot be signed again now");
+            let in_line = engine
+                .desk
+                .seat(&row.digest)
+                .is_some_and(|seat| seat.state == State::Batched);
+            if in_line {
+                continue;
+            }
+            match self.remake(&row).await? {
+                Some(item) => {
+                    engine.desk.advance(&row.digest, State::Batched, None);
+                    if let Err(error) = engine.enqueue(item) {
+                        engine.desk.advance(&row.digest, State::Signed, None);
+                        return Err(error);
+                    }
+                    tracing::info!(%digest, "put in line again");
                 }
-                Err(NotMade::Unavailable(error)) => return Err(error),
+                // Not final: what is missing now may come back until it expires, and costs nothing meanwhile.
+                None => {
+                    tracing::warn!(%digest, "cannot be signed again now: an account it needs cannot be read")
+                }
             }
         }
         Ok(())
     }
 
-    async fn remake(&self, row: &PaymentRow) -> Result<(), NotMade> {
+    /// Watches payments on the desk that no transaction here carries: another relayer may have taken them over.
+    fn watch_strangers(&self) {
+        let carried = self.carried();
+        for digest in self.engine.desk.signed() {
+            if !carried.contains(&digest) {
+                self.engine.follower.watch(digest);
+            }
+        }
+    }
+
+    fn carried(&self) -> HashSet<Digest> {
+        let open = self.open.values();
+        open.flat_map(|open| open.payments.iter().map(|carried| carried.digest))
+            .collect()
+    }
+
+    /// Tells the desk what the ledger says of payments that are watched.
+    async fn watch(&self) -> Result<(), Unavailable> {
+        let engine = &self.engine;
+        let watched: Vec<Digest> = engine.follower.watched().iter().copied().collect();
+        if watched.is_empty() {
+            return Ok(());
+        }
+        let carried = self.carried();
+        let done = |digest: &Digest| {
+            engine.follower.watched().remove(digest);
+        };
+        for chunk in watched.chunks(MAX_WATCHED) {
+            let rows = engine.ledger.payments(chunk).await?;
+            let mut rows: HashMap<Digest, PaymentRow> =
+                rows.into_iter().map(|row| (row.digest, row)).collect();
+            for digest in chunk {
+                let live = engine
+                    .desk
+                    .seat(digest)
+                    .is_some_and(|seat| seat.state.is_live());
+                match rows.remove(digest) {
+                    _ if !live || carried.contains(digest) => done(digest),
+                    Some(row) if row.state.is_live() => {
+                        if let Some(attempt) = &row.attempt {
+                            let signature = Some(attempt.signature);
+                            engine.desk.advance(digest, State::Signed, signature);
+                        }
+                    }
+                    Some(row) => {
+                        done(digest);
+                        engine.end(&row);
+                    }
+                    // A commit that did not come back was not made.
+                    None => {
+                        done(digest);
+                        let lost = LedgerError::Commit("it was not made".to_owned());
+                        engine
+                            .desk
+                            .release(digest, Answer::Unavailable(Unavailable::Ledger(lost)));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn remake(&self, row: &PaymentRow) -> Result<Option<Item>, Unavailable> {
         let engine = &self.engine;
         let keys = [
             row.service,
             address::accepted_mint(&row.mint).0,
-            engine.settings.facilitator,
             row.nonce_account,
         ];
-        let mut accounts = engine
-            .chain
-            .accounts(&keys, Depth::Confirmed)
-            .await?
-            .into_iter()
-            .map(|account| account.filter(exists));
-        let mut next = || accounts.next().flatten();
-        let gone = |what: &str| {
-            let message = format!("{what} cannot be read any more");
-            NotMade::Refused(Rejection::new(Reason::UnexpectedSettle, message))
+        let accounts = engine.chain.accounts(&keys, Depth::Confirmed).await?;
+        let mut accounts = accounts.iter().map(|a| a.as_ref().filter(|a| exists(a)));
+        let service = lookup::<Service>(accounts.next().flatten());
+        let accepted = lookup::<AcceptedMint>(accounts.next().flatten());
+        let nonce = lookup::<NonceAccount>(accounts.next().flatten());
+        let (Some(service), Some(accepted), Some(nonce)) =
+            (service.found(), accepted.found(), nonce.found())
+        else {
+            return Ok(None);
         };
-        let service = lookup::<Service>(next());
-        let accepted = lookup::<AcceptedMint>(next());
-        let facilitator = lookup::<Facilitator>(next());
-        let nonce = lookup::<NonceAccount>(next());
-        let service = service.found().ok_or_else(|| gone("the service"))?;
-        let accepted = accepted.found().ok_or_else(|| gone("the accepted mint"))?;
-        let facilitator = facilitator.found().ok_or_else(|| gone("the facilitator"))?;
-        let nonce = nonce.found().ok_or_else(|| gone("the nonce account"))?;
+        let facilitator = engine.facilitator().await?;
         let wallet = Address::new_from_array(facilitator.wallet);
-        let scene = ServiceAccounts::new(row.service, service, accepted, &wallet);
-        let item = SettleItem {
-            entry: row.entry,
-            source: Address::new_from_array(nonce.source),
-            nonce_account: row.nonce_account,
-        };
-        let attempt = engine.make(&scene, &item).await?;
-        engine.commit_and_send(&row.digest, &attempt).await?;
+        Ok(Some(Item {
+            candidate: Candidate::Known(row.digest),
+            accounts: Arc::new(ServiceAccounts::new(
+                row.service,
+                service,
+                accepted,
+                &wallet,
+            )),
+            settle: SettleItem {
+                entry: row.entry,
+                source: Address::new_from_array(nonce.source),
+                nonce_account: row.nonce_account,
+            },
+            failures: engine.ledger.failures(&row.digest).await?,
+        }))
+    }
+}
+
+/// Notes that something waits for the next time.
+fn later(what: &str, done: Result<(), Unavailable>) {
+    if let Err(error) = done {
+        tracing::warn!(%error, "some payments could not be {what}; they will be");
+    }
+}
+
+impl Engine {
+    /// Finds what can no longer be undone.
+    async fn finalize(&self) -> Result<(), Unavailable> {
+        let unfinal = self.ledger.unfinal(MAX_UNFINAL).await?;
+        if unfinal.is_empty() {
+            return Ok(());
+        }
+        let signatures: Vec<Signature> = unfinal.iter().map(|(signature, _)| *signature).collect();
+        let statuses = self.chain.statuses(&signatures, true).await?;
+        let done = signatures
+            .iter()
+            .zip(statuses)
+            .filter(|(_, status)| status.as_ref().is_some_and(|status| status.finalized))
+            .map(|(signature, _)| *signature)
+            .collect::<Vec<_>>();
+        if !done.is_empty() {
+            self.ledger.finalize(done).await?;
+        }
         Ok(())
+    }
+
+    /// Ends a payment on the desk as the ledger has it.
+    fn end(&self, row: &PaymentRow) {
+        match (&row.attempt, row.state.is_paid()) {
+            // Whoever waits here asks the ledger for the one success.
+            (Some(attempt), true) => self.desk.paid(&row.digest, attempt, false),
+            (attempt, _) => {
+                let (reason, message) = row.verdict.clone().unwrap_or_default();
+                let rejection = Rejection::recorded(&reason, &message);
+                let transaction = attempt.as_ref().map(|attempt| attempt.signature);
+                self.desk
+                    .ended(&row.digest, row.state, &rejection, transaction);
+            }
+        }
+    }
+
+    /// A payment that another relayer has, or an earlier run: the ledger will say what becomes of it.
+    pub(crate) fn elsewhere(&self, digest: &Digest, row: &PaymentRow) {
+        let transaction = row.attempt.as_ref().map(|attempt| attempt.signature);
+        self.desk.advance(digest, State::Signed, transaction);
+        self.follower.watch(*digest);
     }
 }

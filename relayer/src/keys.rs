@@ -1,6 +1,6 @@
 //! The fee payer's key: read from a file or a variable, and never shown.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
 use sluice_sdk::Address;
@@ -9,9 +9,10 @@ use solana_signer::Signer;
 
 use crate::config::KeySource;
 
-/// The key that signs and pays for settlements.
+/// The key that signs and pays for settlements. Cheap to clone.
+#[derive(Clone)]
 pub struct FeePayer {
-    keypair: Keypair,
+    keypair: Arc<Keypair>,
 }
 
 /// Why a key could not be read. Never holds any of what was read.
@@ -62,7 +63,9 @@ impl FeePayer {
 
     /// Takes a key that the embedding program has.
     pub fn new(keypair: Keypair) -> Self {
-        Self { keypair }
+        Self {
+            keypair: Arc::new(keypair),
+        }
     }
 
     fn parse(text: &SecretString) -> Option<Self> {

@@ -1,21 +1,26 @@
 //! The Sluice relayer: an x402 facilitator that verifies and settles signed intents on Solana.
 //!
 //! Reading order: [`request`] (what comes in), [`snapshot`] (what the chain says about it), [`verify`] (the
-//! judgement), [`ledger`] (what is remembered), [`settle`] (what is done), `follow` (how it ends), [`http`]
-//! (how it is asked). [`engine`] holds them together and [`Relayer`] runs them.
+//! judgement), [`desk`] (what is at work), [`settle`] (how a call is answered), [`batch`] (how payments share a
+//! transaction), [`ledger`] (what is on disk before anything is sent), [`follow`] (how it ends), [`http`] (how it is
+//! asked). [`engine`] holds them together and [`Relayer`] runs them.
 
+pub mod batch;
 pub mod budget;
 pub mod chain;
 pub mod config;
+pub mod desk;
 pub mod engine;
-mod follow;
+pub mod follow;
 pub mod http;
 pub mod keys;
 pub mod ledger;
+pub mod metrics;
 pub mod reason;
 pub mod request;
 mod run;
 pub mod settle;
+pub mod signers;
 pub mod snapshot;
 pub mod verify;
 

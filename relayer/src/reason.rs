@@ -140,6 +140,14 @@ impl Rejection {
         Self::new(known.unwrap_or(Reason::UnexpectedSettle), message)
     }
 
+    /// Whether the program says that the nonce was used before.
+    pub fn is_used_nonce(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::Skip(Skip::NonceUsed | Skip::NonceTooOld)
+        )
+    }
+
     /// What a failed transaction means to the payer. `None` when the payer has nothing to do with it, and
     /// the same payment may well settle later.
     pub fn of_failure(error: &TransactionError) -> Option<Self> {

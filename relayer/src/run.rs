@@ -5,21 +5,21 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use sluice_sdk::{
     Address,
     accounts::{Config as ProgramConfig, SluiceAccount},
-    address,
+    transaction,
     x402::Network,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    chain::{Chain, ChainError, Depth, RpcChain},
-    config::Config,
-    engine::{Engine, Settings},
-    follow::follow,
+    chain::{Chain, ChainError, Depth, RpcChain, notices::Notices, pool::ChainPool},
+    config::{BatchFormat, Config, SecretUrl},
+    engine::{Engine, Parts, Settings},
+    follow::{beat, follow, heartbeat, housekeep},
     http::{self, Check, ReadyView},
     keys::{FeePayer, KeyError},
-    ledger::{Ledger, LedgerError},
-    snapshot::genesis_mismatch,
+    ledger::{Backend, Ledger, LedgerError, unix_millis},
+    snapshot::{config_address, genesis_mismatch},
 };
 
 /// How often a start asks an RPC that does not answer.
@@ -62,34 +62,33 @@ pub struct RunningRelayer {
     address: SocketAddr,
     engine: Arc<Engine>,
     stop: CancellationToken,
-    closing: CancellationToken,
     stop_following: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
     follower: JoinHandle<()>,
 }
 
 impl Relayer {
-    /// Starts a relayer: reads the key, opens the ledger, checks the cluster, recovers what was open, and
+    /// Starts a relayer: reads the keys, opens the ledger, checks the cluster, recovers what was open, and
     /// listens. A facilitator that is not registered yet does not stop it: `/ready` says so.
     pub async fn start(config: Config) -> Result<RunningRelayer, StartError> {
-        let chain = Arc::new(RpcChain::new(&config.rpc_url, config.chain.rpc_timeout()));
-        let key = FeePayer::load(&config.fee_payer)?;
-        Self::start_with(config, chain, key).await
+        let chain = nodes(&config);
+        let keys = load_keys(&config)?;
+        Self::start_with(config, chain, keys).await
     }
 
-    /// Starts a relayer on a chain and with a key that the caller brings.
+    /// Starts a relayer on a chain and with keys that the caller brings.
     pub async fn start_with(
         config: Config,
         chain: Arc<dyn Chain>,
-        key: FeePayer,
+        keys: Vec<FeePayer>,
     ) -> Result<RunningRelayer, StartError> {
-        let engine = engine(&config, chain, key).await?;
-        let closing = engine.closing.clone();
-        let released = engine.ledger.release(i64::MAX).await?;
-        let open = engine.ledger.open_attempts().await?.len() + engine.ledger.unsent().await?.len();
-        if released > 0 || open > 0 {
-            tracing::info!(released, open, "took up the payments of an earlier run");
-        }
+        let stop_following = CancellationToken::new();
+        let engine = engine(&config, chain, keys, stop_following.clone()).await?;
+        find_format(&engine, config.batch.format).await;
+        recover(&engine).await?;
+        // Before anybody is served: this relayer is known to the others, and knows what its keys hold.
+        heartbeat(&engine).await?;
+        engine.signers.look(&engine.accounts).await;
         let listen_error = |problem| StartError::Listen {
             address: config.listen,
             problem,
@@ -100,8 +99,13 @@ impl Relayer {
         let address = listener.local_addr().map_err(listen_error)?;
 
         let stop = CancellationToken::new();
-        let stop_following = CancellationToken::new();
-        let follower = tokio::spawn(follow(Arc::clone(&engine), stop_following.clone()));
+        let notices = match &config.ws_url {
+            Some(url) => Notices::start(url.clone(), config.facilitator, stop_following.clone()),
+            None => Notices::none(),
+        };
+        let follower = tokio::spawn(follow(Arc::clone(&engine), notices, stop_following.clone()));
+        tokio::spawn(beat(Arc::clone(&engine), stop_following.clone()));
+        tokio::spawn(housekeep(Arc::clone(&engine), stop_following.clone()));
         let router = http::router(Arc::clone(&engine));
         let stopped = stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
@@ -109,19 +113,26 @@ impl Relayer {
                 .with_graceful_shutdown(stopped)
                 .await
         });
+        let fee_payers: Vec<String> = engine
+            .signers
+            .addresses()
+            .iter()
+            .map(Address::to_string)
+            .collect();
         tracing::info!(
             listen = %address,
             network = %config.network,
             facilitator = %config.facilitator,
-            fee_payer = %engine.key.address(),
+            fee_payers = %fee_payers.join(", "),
             rpc = %config.rpc_url,
+            replica = engine.ledger.replica(),
+            large_transactions = engine.takes_v1(),
             "relayer listening"
         );
         Ok(RunningRelayer {
             address,
             engine,
             stop,
-            closing,
             stop_following,
             server,
             follower,
@@ -130,14 +141,15 @@ impl Relayer {
 
     /// What `/ready` would say, without listening.
     pub async fn check(config: &Config) -> Result<ReadyView, StartError> {
-        let chain = Arc::new(RpcChain::new(&config.rpc_url, config.chain.rpc_timeout()));
-        let key = FeePayer::load(&config.fee_payer)?;
+        let chain = nodes(config);
+        let keys = load_keys(config)?;
         // A start waits for an RPC that comes up late; a check says at once that it does not answer.
         chain.genesis_hash().await?;
         // The real ledger may be in use, or not exist yet; a check changes nothing.
         let mut config = config.clone();
-        "sqlite::memory:".clone_into(&mut config.database_url);
-        let engine = engine(&config, chain, key).await?;
+        config.database_url = SecretUrl::from("sqlite::memory:");
+        let stop = CancellationToken::new();
+        let engine = engine(&config, chain, keys, stop.clone()).await?;
         let mut view = engine.readiness().await;
         view.checks.retain(|check| check.name != "ledger");
         view.checks.insert(
@@ -152,6 +164,7 @@ impl Relayer {
                 ),
             },
         );
+        stop.cancel();
         engine.ledger.close().await;
         Ok(view)
     }
@@ -174,7 +187,8 @@ impl RunningRelayer {
     pub async fn stop(self) {
         let drain = self.engine.settings.limits.drain();
         self.stop.cancel();
-        let closing = self.closing.clone();
+        self.engine.draining.cancel();
+        let closing = self.engine.closing.clone();
         let bell = tokio::spawn(async move {
             tokio::time::sleep(drain).await;
             closing.cancel();
@@ -190,7 +204,7 @@ impl RunningRelayer {
             }
         }
         bell.abort();
-        self.closing.cancel();
+        self.engine.closing.cancel();
         self.engine.tasks.close();
         // Every step of a settlement is bounded by the RPC's timeout.
         let bound = self.engine.settings.chain.rpc_timeout() * 3 + LAST_WORDS;
@@ -204,6 +218,9 @@ impl RunningRelayer {
         if let Err(error) = self.follower.await {
             tracing::warn!(%error, "the follower ended unexpectedly");
         }
+        if let Err(error) = self.engine.ledger.leave().await {
+            tracing::debug!(%error, "the other relayers learn of the stop when the lease ends");
+        }
         // What is written is on disk already; waiting longer for a connection saves nothing.
         if tokio::time::timeout(LAST_WORDS, self.engine.ledger.close())
             .await
@@ -215,16 +232,34 @@ impl RunningRelayer {
     }
 }
 
+/// Every node of the configuration as one chain.
+fn nodes(config: &Config) -> Arc<dyn Chain> {
+    let node = |url| -> Arc<dyn Chain> { Arc::new(RpcChain::new(url, config.chain.rpc_timeout())) };
+    if config.more_rpc_urls.is_empty() {
+        return node(&config.rpc_url);
+    }
+    let urls = std::iter::once(&config.rpc_url).chain(&config.more_rpc_urls);
+    Arc::new(ChainPool::new(urls.map(node).collect()))
+}
+
+fn load_keys(config: &Config) -> Result<Vec<FeePayer>, KeyError> {
+    std::iter::once(&config.fee_payer)
+        .chain(&config.more_fee_payers)
+        .map(FeePayer::load)
+        .collect()
+}
+
 /// Opens the ledger and checks the cluster.
 async fn engine(
     config: &Config,
     chain: Arc<dyn Chain>,
-    key: FeePayer,
+    keys: Vec<FeePayer>,
+    stop_following: CancellationToken,
 ) -> Result<Arc<Engine>, StartError> {
     let genesis_hash = genesis_hash(chain.as_ref()).await?;
     check_network(config.network, &genesis_hash)?;
     let accounts = chain
-        .accounts(&[address::config().0], Depth::Confirmed)
+        .accounts(&[config_address()], Depth::Confirmed)
         .await?;
     match accounts.into_iter().next().flatten() {
         Some(account) => {
@@ -241,7 +276,14 @@ async fn engine(
             "the program's config does not exist yet: nothing can be settled until it is initialised"
         ),
     }
-    let ledger = Ledger::open(&config.database_url).await?;
+    // Another name at every start: what an earlier run of this relayer left open is taken over like anybody's, and a
+    // run that is thought dead and is not cannot be taken for this one.
+    let replica = format!(
+        "{}-{:08x}",
+        config.replica.as_deref().unwrap_or("relayer"),
+        rand::random::<u32>()
+    );
+    let ledger = Ledger::open(config.database_url.expose(), &replica).await?;
     let settings = Settings {
         network: config.network,
         genesis_hash,
@@ -249,14 +291,74 @@ async fn engine(
         limits: config.limits,
         fees: config.fees,
         chain: config.chain,
+        batch: config.batch,
     };
-    Ok(Arc::new(Engine::new(
+    Ok(Arc::new(Engine::new(Parts {
         settings,
         chain,
         ledger,
-        key,
-        CancellationToken::new(),
-    )))
+        keys,
+        stop_following,
+    })))
+}
+
+/// Puts what an earlier run left on the desk. Its transactions are the follower's, once it has taken them over.
+async fn recover(engine: &Arc<Engine>) -> Result<(), StartError> {
+    // What others have in a shared ledger is theirs, and is asked for when somebody asks for it here.
+    if engine.ledger.backend() == Backend::Postgres {
+        return Ok(());
+    }
+    // A SQLite ledger is one relayer's: whoever has open transactions in it is gone.
+    engine.ledger.forget_replicas().await?;
+    // Everything whose intent may live by the chain's clock; where that cannot be asked now, by this machine's with an
+    // hour to spare, the longest that an intent may live.
+    let now = match engine.chain_time().await {
+        Ok(now) => now,
+        Err(_) => unix_millis() / 1_000 - 3_600,
+    };
+    let rows = engine.ledger.unexpired(now - 60).await?;
+    let live = rows.iter().filter(|row| row.state.is_live()).count();
+    for row in &rows {
+        engine.desk.restore(row);
+    }
+    if live > 0 {
+        tracing::info!(live, "took up the payments of an earlier run");
+    }
+    Ok(())
+}
+
+/// Finds out whether the cluster takes transactions of version 1.
+async fn find_format(engine: &Arc<Engine>, format: BatchFormat) {
+    let takes = match format {
+        BatchFormat::V1 => true,
+        BatchFormat::V0 => false,
+        BatchFormat::Auto => match probe() {
+            Some(wire) => engine.chain.takes(&wire).await,
+            None => false,
+        },
+    };
+    engine.set_takes_v1(takes);
+}
+
+/// The smallest transaction of version 1.
+fn probe() -> Option<Vec<u8>> {
+    let key = solana_keypair::Keypair::new();
+    let payer = Address::new_from_array(*solana_signer::Signer::pubkey(&key).as_array());
+    let budget = transaction::Budget {
+        compute_units: 1_000,
+        unit_price: 0,
+        loaded_bytes: 1 << 20,
+    };
+    let blockhash = solana_hash::Hash::default();
+    let built = transaction::build(
+        transaction::Version::V1,
+        &payer,
+        &[],
+        &budget,
+        blockhash,
+        &[&key],
+    );
+    transaction::wire(&built.ok()?).ok()
 }
 
 async fn genesis_hash(chain: &dyn Chain) -> Result<[u8; 32], ChainError> {

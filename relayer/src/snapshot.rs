@@ -1,6 +1,10 @@
 //! What the chain says about one payment at one moment.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex},
+    time::Duration,
+};
 
 use sluice_sdk::{
     Address, DecodeError, SYSTEM_PROGRAM,
@@ -9,7 +13,7 @@ use sluice_sdk::{
     token::{self, Mint, TokenAccount},
 };
 
-use crate::chain::{CLOCK, Chain, ChainError, Depth, RawAccount, clock_time};
+use crate::chain::{CLOCK, ChainError, RawAccount, cache::Accounts, clock_time};
 
 /// One account that a payment names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +36,7 @@ impl<T> Lookup<T> {
     }
 }
 
-/// The accounts that a payment is judged against, all read in one call.
+/// The accounts that a payment is judged against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// The chain's clock, unix seconds.
@@ -41,8 +45,6 @@ pub struct Snapshot {
     pub config: Config,
     /// The relayer's facilitator.
     pub facilitator: Facilitator,
-    /// Lamports of the fee payer.
-    pub fee_payer_lamports: u64,
     /// The requirement's asset as an accepted mint.
     pub accepted: Lookup<AcceptedMint>,
     /// The mint itself, which its authorities can change at any time; `None` if it is none.
@@ -69,8 +71,6 @@ pub enum SnapshotError {
 /// What a snapshot is taken for.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject {
-    /// The fee payer.
-    pub relayer: Address,
     /// The relayer's facilitator.
     pub facilitator: Address,
     /// Genesis hash of the cluster that the RPC serves.
@@ -86,72 +86,88 @@ pub struct Subject {
 /// Takes snapshots.
 ///
 /// A payment names its nonce account, and only that names the source: so the first look at a payer takes
-/// two calls. The source is remembered, and one call does from then on; a payer who sets another source
+/// two questions. The source is remembered, and one does from then on; a payer who sets another source
 /// costs one more.
 #[derive(Debug, Default)]
 pub struct Snapshots {
     sources: Mutex<HashMap<Address, Address>>,
+    mints: Mutex<HashMap<Address, Address>>,
 }
 
 /// Payers whose source is remembered; beyond it the memory starts anew.
 const MAX_SOURCES: usize = 65_536;
 
 impl Snapshots {
-    /// Asks the chain about a payment.
+    /// Asks about a payment: accounts at most `max_age` old, and the unix millisecond (of this machine) that all of them
+    /// are as young as.
     pub async fn take(
         &self,
-        chain: &dyn Chain,
+        accounts: &Accounts,
         subject: &Subject,
-    ) -> Result<Snapshot, SnapshotError> {
-        let remembered = self.source_of(&subject.nonce_account);
-        let (snapshot, source) = ask(chain, subject, remembered).await?;
+        max_age: Duration,
+    ) -> Result<(Snapshot, i64), SnapshotError> {
+        let remembered = recall(&self.sources, &subject.nonce_account);
+        let accepted = recall(&self.mints, &subject.mint).unwrap_or_else(|| {
+            // Finding an address is a hundred times dearer than remembering it.
+            let (address, _) = address::accepted_mint(&subject.mint);
+            remember(&self.mints, subject.mint, address);
+            address
+        });
+        let (snapshot, asked, source) =
+            ask(accounts, subject, accepted, remembered, max_age).await?;
         if source == remembered || source.is_none() {
-            return Ok(snapshot);
+            return Ok((snapshot, asked));
         }
-        let (snapshot, source) = ask(chain, subject, source).await?;
+        let (snapshot, asked, source) = ask(accounts, subject, accepted, source, max_age).await?;
         if let Some(source) = source {
-            self.remember(subject.nonce_account, source);
+            remember(&self.sources, subject.nonce_account, source);
         }
-        Ok(snapshot)
-    }
-
-    fn source_of(&self, nonce_account: &Address) -> Option<Address> {
-        let sources = self.sources.lock().ok()?;
-        sources.get(nonce_account).copied()
-    }
-
-    fn remember(&self, nonce_account: Address, source: Address) {
-        if let Ok(mut sources) = self.sources.lock() {
-            if sources.len() >= MAX_SOURCES {
-                sources.clear();
-            }
-            sources.insert(nonce_account, source);
-        }
+        Ok((snapshot, asked))
     }
 }
 
-/// One call for everything. Gives the snapshot, and the source that the nonce account names in it.
+fn recall(memory: &Mutex<HashMap<Address, Address>>, key: &Address) -> Option<Address> {
+    memory.lock().ok()?.get(key).copied()
+}
+
+fn remember(memory: &Mutex<HashMap<Address, Address>>, key: Address, value: Address) {
+    if let Ok(mut memory) = memory.lock() {
+        if memory.len() >= MAX_SOURCES {
+            memory.clear();
+        }
+        memory.insert(key, value);
+    }
+}
+
+/// The address of the program's config, found once.
+pub(crate) fn config_address() -> Address {
+    static CONFIG: LazyLock<Address> = LazyLock::new(|| address::config().0);
+    *CONFIG
+}
+
+/// One question for everything. Gives the snapshot, its age, and the source that the nonce account names in it.
 async fn ask(
-    chain: &dyn Chain,
+    accounts: &Accounts,
     subject: &Subject,
+    accepted: Address,
     source: Option<Address>,
-) -> Result<(Snapshot, Option<Address>), SnapshotError> {
+    max_age: Duration,
+) -> Result<(Snapshot, i64, Option<Address>), SnapshotError> {
     let mut keys = vec![
         CLOCK,
-        address::config().0,
+        config_address(),
         subject.facilitator,
-        subject.relayer,
-        address::accepted_mint(&subject.mint).0,
+        accepted,
         subject.mint,
         subject.service,
         subject.nonce_account,
     ];
     keys.extend(source);
-    let mut accounts = chain
-        .accounts(&keys, Depth::Confirmed)
-        .await?
-        .into_iter()
-        .map(|account| account.filter(exists));
+    let view = accounts.get(&keys, max_age).await?;
+    let mut accounts = view
+        .accounts
+        .iter()
+        .map(|account| account.as_deref().filter(|account| exists(account)));
     let mut next = || accounts.next().flatten();
 
     let now = time(next())?;
@@ -167,7 +183,6 @@ async fn ask(
         &format!("the facilitator account {}", subject.facilitator),
         "register it",
     )?;
-    let fee_payer_lamports = next().map_or(0, |account| account.lamports);
     let accepted = lookup(next());
     let mint = next().and_then(|account| token::decode_mint(&account.owner, &account.data));
     let service = lookup(next());
@@ -181,14 +196,13 @@ async fn ask(
         now,
         config,
         facilitator,
-        fee_payer_lamports,
         accepted,
         mint,
         service,
         nonce,
         source: account.and_then(|a| token::decode_account(&a.owner, &a.data)),
     };
-    Ok((snapshot, named))
+    Ok((snapshot, view.asked_ms, named))
 }
 
 /// Whether something is there: an address that only ever received lamports holds no account.
@@ -197,18 +211,15 @@ pub(crate) fn exists(account: &RawAccount) -> bool {
 }
 
 /// Reads the chain's clock.
-pub(crate) fn time(clock: Option<RawAccount>) -> Result<i64, ChainError> {
-    clock
-        .as_ref()
-        .and_then(clock_time)
-        .ok_or_else(|| ChainError {
-            method: "getMultipleAccounts",
-            problem: "the clock sysvar is not readable".to_owned(),
-        })
+pub(crate) fn time(clock: Option<&RawAccount>) -> Result<i64, ChainError> {
+    clock.and_then(clock_time).ok_or_else(|| ChainError {
+        method: "getMultipleAccounts",
+        problem: "the clock sysvar is not readable".to_owned(),
+    })
 }
 
 /// Reads an account that a payment names.
-pub(crate) fn lookup<T: SluiceAccount>(account: Option<RawAccount>) -> Lookup<T> {
+pub(crate) fn lookup<T: SluiceAccount>(account: Option<&RawAccount>) -> Lookup<T> {
     match account {
         None => Lookup::Missing,
         Some(account) if account.data.is_empty() && account.owner == SYSTEM_PROGRAM => {
@@ -222,7 +233,7 @@ pub(crate) fn lookup<T: SluiceAccount>(account: Option<RawAccount>) -> Lookup<T>
 }
 
 fn needed<T: SluiceAccount>(
-    account: Option<RawAccount>,
+    account: Option<&RawAccount>,
     what: &str,
     mend: &str,
 ) -> Result<T, SnapshotError> {

@@ -23,10 +23,10 @@ pub const MAX_MARGIN_SECS: u32 = 60;
 const CLOCK_SKEW_SECS: u64 = 10;
 
 /// The relayer's own part in a judgement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settler {
-    /// The fee payer.
-    pub relayer: Address,
+    /// The fee payers.
+    pub relayers: Vec<Address>,
     /// The facilitator that it settles for.
     pub facilitator: Address,
     /// Seconds that an intent must have left, by the chain's clock.
@@ -70,6 +70,7 @@ pub struct Admission {
     authority: [u8; 32],
     lanes: [Lane; LANES],
     source: TokenAccount,
+    registered: Vec<[u8; 32]>,
 }
 
 /// Judges a payment by the chain alone. [`Admission::reserve`] then judges it beside what is in flight.
@@ -137,10 +138,16 @@ pub fn judge(
         authority,
         lanes: nonce.lanes,
         source,
+        registered: snapshot.facilitator.relayer_keys().to_vec(),
     })
 }
 
 impl Admission {
+    /// The relayer keys that the facilitator has registered.
+    pub fn registered(&self) -> &[[u8; 32]] {
+        &self.registered
+    }
+
     /// Judges the payment beside the other payments of its nonce account that are in flight, as if all of
     /// them land. What the snapshot shows as landed already is not counted twice.
     pub fn reserve(&self, in_flight: &[InFlight]) -> Result<(), Rejection> {
@@ -234,16 +241,19 @@ fn check_facilitator(snapshot: &Snapshot, settler: &Settler) -> Result<(), Rejec
             "the facilitator is suspended: use another one",
         ));
     }
-    if !snapshot
-        .facilitator
-        .relayer_keys()
-        .contains(settler.relayer.as_array())
+    let registered = snapshot.facilitator.relayer_keys();
+    if !settler
+        .relayers
+        .iter()
+        .any(|key| registered.contains(key.as_array()))
     {
+        let keys: Vec<String> = settler.relayers.iter().map(Address::to_string).collect();
         return Err(Rejection::new(
             Reason::RelayerNotRegistered,
             format!(
                 "the relayer's key {} is not registered for facilitator {}: its operator must register it",
-                settler.relayer, settler.facilitator
+                keys.join(", "),
+                settler.facilitator
             ),
         ));
     }

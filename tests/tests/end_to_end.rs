@@ -649,6 +649,9 @@ async fn a_dead_rpc_is_unavailable_and_never_a_failure() {
 
     pipes.abort();
     pipes.await.ok();
+    // What is known of the chain is believed for `chain.cache_ms`, 400 by default: a relayer does not notice at once that
+    // nobody answers any more.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     for path in ["/verify", "/settle"] {
         let url = format!("{}{path}", relayer.url());
         let answer = http().post(url).json(&body).send().await.unwrap();

@@ -2,6 +2,11 @@
 //!
 //! An error here always means "not known". It is never evidence that something did or did not happen.
 
+pub mod blockhash;
+pub mod cache;
+pub mod notices;
+pub mod pool;
+pub mod prices;
 mod rpc;
 
 use async_trait::async_trait;
@@ -56,6 +61,8 @@ pub struct Status {
     pub slot: u64,
     /// Whether enough of the cluster has voted for that block (confirmed, or more).
     pub confirmed: bool,
+    /// Whether the block can no longer be undone.
+    pub finalized: bool,
     /// Why it failed, if it did.
     pub error: Option<TransactionError>,
 }
@@ -158,6 +165,28 @@ pub trait Chain: Send + Sync + 'static {
         signatures: &[Signature],
         history: bool,
     ) -> Result<Vec<Option<Status>>, ChainError>;
+
+    /// The result codes of a settlement that landed: a byte for each entry, 0 for paid. `None` while the node does not
+    /// have the transaction.
+    async fn results(&self, signature: &Signature) -> Result<Option<Vec<u8>>, ChainError>;
+
+    /// Whether the cluster takes transactions of version 1: `wire` is one, and only read.
+    async fn takes(&self, wire: &[u8]) -> bool;
+
+    /// Micro-lamports a compute unit that recent transactions paid which locked these accounts, in no order.
+    async fn recent_prices(&self, _accounts: &[Address]) -> Result<Vec<u64>, ChainError> {
+        Ok(Vec::new())
+    }
+}
+
+/// What a settle gave back, a byte for each entry, in the log lines of its transaction.
+pub fn codes_in_logs<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Vec<u8>> {
+    let start = format!("Program return: {} ", sluice_sdk::PROGRAM_ID);
+    let text = lines
+        .into_iter()
+        .filter_map(|line| line.strip_prefix(&start))
+        .last()?;
+    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text.trim()).ok()
 }
 
 /// The chain's time in the data of the clock sysvar, unix seconds.

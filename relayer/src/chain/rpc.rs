@@ -13,7 +13,9 @@ use solana_rpc_client_api::{
 };
 use solana_signature::Signature;
 
-use super::{Blockhash, Chain, ChainError, Depth, RawAccount, Status, TransactionError};
+use super::{
+    Blockhash, Chain, ChainError, Depth, RawAccount, Status, TransactionError, codes_in_logs,
+};
 use crate::config::SecretUrl;
 
 /// The chain through a JSON-RPC node. Every call is bounded in time.
@@ -44,6 +46,27 @@ struct WireBlockhash {
 #[derive(Deserialize)]
 struct WireSimulation {
     err: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct WireTransaction {
+    meta: Option<WireMeta>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireMeta {
+    #[serde(default)]
+    log_messages: Option<Vec<String>>,
+    #[serde(default)]
+    return_data: Option<WireReturn>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireReturn {
+    program_id: String,
+    data: (String, String),
 }
 
 #[derive(Deserialize)]
@@ -219,9 +242,76 @@ impl Chain for RpcChain {
                 // Old nodes tell it by the count alone: none left means rooted.
                 None => status.confirmations.is_none(),
             },
+            finalized: match status.confirmation_status.as_deref() {
+                Some(name) => name == "finalized",
+                None => status.confirmations.is_none(),
+            },
             error: status.err.map(|json| TransactionError { json }),
         };
         Ok(answer.value.into_iter().map(|s| s.map(read)).collect())
+    }
+
+    async fn results(&self, signature: &Signature) -> Result<Option<Vec<u8>>, ChainError> {
+        const METHOD: &str = "getTransaction";
+        let params = json!([signature.to_string(), {
+            "encoding": "base64",
+            "commitment": Depth::Confirmed.name(),
+            "maxSupportedTransactionVersion": 1,
+        }]);
+        let answer: Option<WireTransaction> = self
+            .call(METHOD, RpcRequest::GetTransaction, params)
+            .await?;
+        let Some(meta) = answer.and_then(|transaction| transaction.meta) else {
+            return Ok(None);
+        };
+        let program = sluice_sdk::PROGRAM_ID.to_string();
+        let returned = meta.return_data.filter(|data| data.program_id == program);
+        Ok(match returned {
+            Some(data) => Some(
+                STANDARD
+                    .decode(&data.data.0)
+                    .map_err(|_| unreadable(METHOD, "the return data is not base64"))?,
+            ),
+            // Some nodes keep the log and not the return data; a return of zeros alone is cut off by others.
+            None => codes_in_logs(meta.log_messages.iter().flatten().map(String::as_str)),
+        })
+    }
+
+    async fn recent_prices(&self, accounts: &[Address]) -> Result<Vec<u64>, ChainError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Price {
+            prioritization_fee: u64,
+        }
+        let accounts: Vec<String> = accounts.iter().map(Address::to_string).collect();
+        let prices: Vec<Price> = self
+            .call(
+                "getRecentPrioritizationFees",
+                RpcRequest::GetRecentPrioritizationFees,
+                json!([accounts]),
+            )
+            .await?;
+        Ok(prices
+            .iter()
+            .map(|price| price.prioritization_fee)
+            .collect())
+    }
+
+    async fn takes(&self, wire: &[u8]) -> bool {
+        let params = json!([STANDARD.encode(wire), {
+            "encoding": "base64",
+            "commitment": Depth::Confirmed.name(),
+            "sigVerify": false,
+            "replaceRecentBlockhash": true,
+        }]);
+        // Whatever the transaction's own result: a node that simulates it can read it.
+        self.call::<InContext<WireSimulation>>(
+            "simulateTransaction",
+            RpcRequest::SimulateTransaction,
+            params,
+        )
+        .await
+        .is_ok()
     }
 }
 

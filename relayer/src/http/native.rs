@@ -17,10 +17,10 @@ use sluice_sdk::{
 
 use super::ApiError;
 use crate::{
-    chain::{CLOCK, Depth},
+    chain::{CLOCK, RawAccount},
     engine::{Engine, Unavailable},
-    ledger::{State as PaymentState, unix_millis},
-    snapshot::{Lookup, exists, lookup, time},
+    ledger::{NewPayment, State as PaymentState},
+    snapshot::{Lookup, config_address, exists, lookup, time},
     verify::check_mint,
 };
 
@@ -30,7 +30,7 @@ use crate::{
 pub struct IntentView {
     /// Hex of the intent's digest.
     pub digest: String,
-    /// `received`, `admitted`, `signed`, `sent`, `confirmed`, `rejected`, `failed` or `expired`.
+    /// `admitted`, `batched`, `signed`, `sent`, `confirmed`, `finalized`, `failed` or `expired`.
     pub state: String,
     /// Whether the state can no longer change by itself.
     pub is_final: bool,
@@ -59,10 +59,13 @@ pub struct IntentView {
     /// The transaction that landed; else the latest one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction: Option<String>,
+    /// Its place among that transaction's entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
     /// The slot it landed in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<u64>,
-    /// Lamports that the relayer paid for it.
+    /// Its part of the lamports that the relayer paid, rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lamports: Option<u64>,
     /// Why it was rejected, failed or expired.
@@ -87,44 +90,81 @@ pub(super) async fn intent(
     hex::decode_to_slice(&digest, &mut key)
         .map_err(|_| ApiError::bad_request("invalid_digest", "the digest must be 64 hex digits"))?;
     let unavailable = |error| ApiError::from(Unavailable::Ledger(error));
-    let row = engine
-        .ledger
-        .payment(&key)
-        .await
-        .map_err(unavailable)?
-        .ok_or_else(|| {
+    let mut row = engine.ledger.payment(&key).await.map_err(unavailable)?;
+    if row.is_none()
+        && let Some((payment, state)) = engine.desk.payment(&key)
+    {
+        // Between a good judgement and a signature it is in memory alone.
+        if matches!(state, PaymentState::Admitted | PaymentState::Batched) {
+            return Ok(Json(view(&payment, state)));
+        }
+        // Signed since the ledger was asked.
+        row = engine.ledger.payment(&key).await.map_err(unavailable)?;
+    }
+    let row = row.ok_or_else(|| {
             ApiError::not_found(
                 "intent_not_found",
-                "this relayer has never taken on a payment with this digest; that alone does not prove that it \
-                 was not settled by another one",
+                "this relayer has never signed a transaction for a payment with this digest; that alone does not \
+                 prove that it was not settled by another one",
             )
         })?;
     let attempts = engine.ledger.signatures(&key).await.map_err(unavailable)?;
-    let (reason, message) = row.verdict.unzip();
+    let (state, answered) = (row.state, row.answered);
+    let (created_at, updated_at) = (row.created_at, row.updated_at);
+    let attempt = row.attempt.clone();
+    let (reason, message) = row.verdict.clone().unzip();
     Ok(Json(IntentView {
-        digest,
-        state: row.state.as_str().to_owned(),
-        is_final: !row.state.is_live() && row.state != PaymentState::Rejected,
-        answered: row.answered,
-        payer: row.payer.to_string(),
-        service: row.service.to_string(),
-        asset: row.mint.to_string(),
-        amount: row.amount.to_string(),
-        nonce_account: row.nonce_account.to_string(),
-        opened_slot: row.opened_slot.to_string(),
-        lane: row.lane,
-        nonce: row.nonce.to_string(),
-        expires_at: row.expires_at,
-        split: row.split,
-        transaction: row.signature.map(|s| s.to_string()),
-        slot: row.slot,
-        lamports: row.fee_lamports,
+        is_final: matches!(
+            state,
+            PaymentState::Finalized | PaymentState::Failed | PaymentState::Expired
+        ),
+        answered,
+        transaction: attempt
+            .as_ref()
+            .map(|attempt| attempt.signature.to_string()),
+        index: attempt.as_ref().map(|attempt| attempt.position),
+        slot: attempt.as_ref().and_then(|attempt| attempt.slot),
+        lamports: attempt.as_ref().map(|attempt| {
+            attempt
+                .fee_lamports
+                .div_ceil(u64::from(attempt.payments.max(1)))
+        }),
         reason,
         message,
         attempts: attempts.iter().map(ToString::to_string).collect(),
-        created_at: row.created_at,
-        updated_at: row.updated_at,
+        created_at,
+        updated_at,
+        ..view(&row.into(), state)
     }))
+}
+
+/// What is known of a payment before it is signed.
+fn view(payment: &NewPayment, state: PaymentState) -> IntentView {
+    IntentView {
+        digest: hex::encode(payment.digest),
+        state: state.as_str().to_owned(),
+        is_final: false,
+        answered: false,
+        payer: payment.payer.to_string(),
+        service: payment.service.to_string(),
+        asset: payment.mint.to_string(),
+        amount: payment.amount.to_string(),
+        nonce_account: payment.nonce_account.to_string(),
+        opened_slot: payment.opened_slot.to_string(),
+        lane: payment.lane,
+        nonce: payment.nonce.to_string(),
+        expires_at: payment.expires_at,
+        split: payment.split.clone(),
+        transaction: None,
+        index: None,
+        slot: None,
+        lamports: None,
+        reason: None,
+        message: None,
+        attempts: Vec::new(),
+        created_at: 0,
+        updated_at: 0,
+    }
 }
 
 /// A payer's nonce account in one mint, with what the relayer has in flight for it. Numbers that may pass
@@ -210,12 +250,9 @@ pub(super) async fn payer(
     })?;
     let mint = path_address("invalid_mint", "mint", &mint)?;
     let nonce_account = address::nonce_account(&payer, &mint).0;
-    // Before the chain: what lands in between is then seen on the chain.
-    let since = unix_millis();
-    let first = ask(&engine, &[CLOCK, nonce_account]).await?;
-    let [clock, nonce] = first;
-    let now = time(clock).map_err(Unavailable::Rpc)?;
-    let nonce = match lookup::<NonceAccount>(nonce) {
+    let ([clock, nonce], asked_ms) = ask(&engine, &[CLOCK, nonce_account]).await?;
+    let now = time(clock.as_deref()).map_err(Unavailable::Rpc)?;
+    let nonce = match lookup::<NonceAccount>(nonce.as_deref()) {
         Lookup::Found(nonce) => nonce,
         Lookup::Missing => {
             return Err(ApiError::not_found(
@@ -233,13 +270,9 @@ pub(super) async fn payer(
             ));
         }
     };
-    let in_flight = engine
-        .ledger
-        .in_flight(&nonce_account, since)
-        .await
-        .map_err(Unavailable::Ledger)?;
+    let in_flight = engine.desk.in_flight(&nonce_account, asked_ms);
     let source_key = Address::new_from_array(nonce.source);
-    let [source] = ask(&engine, &[source_key]).await?;
+    let ([source], _) = ask(&engine, &[source_key]).await?;
     let source = source.and_then(|account| token::decode_account(&account.owner, &account.data));
     let delegated = source
         .and_then(|source| source.delegate)
@@ -353,8 +386,8 @@ pub(super) async fn service(
     Path(service): Path<String>,
 ) -> Result<Json<ServiceView>, ApiError> {
     let key = path_address("invalid_service", "the service", &service)?;
-    let [account, config] = ask(&engine, &[key, address::config().0]).await?;
-    let service = match lookup::<Service>(account) {
+    let ([account, config], _) = ask(&engine, &[key, config_address()]).await?;
+    let service = match lookup::<Service>(account.as_deref()) {
         Lookup::Found(service) => service,
         Lookup::Missing => {
             return Err(ApiError::not_found(
@@ -369,14 +402,14 @@ pub(super) async fn service(
             ));
         }
     };
-    let Lookup::Found(config) = lookup::<sluice_sdk::accounts::Config>(config) else {
+    let Lookup::Found(config) = lookup::<sluice_sdk::accounts::Config>(config.as_deref()) else {
         let problem = "the program's config cannot be read: initialise it";
         return Err(Unavailable::NotReady(problem.to_owned()).into());
     };
     let mint = Address::new_from_array(service.mint);
     let keys = [address::accepted_mint(&mint).0, mint];
-    let [accepted, state] = ask(&engine, &keys).await?;
-    let accepted = lookup::<AcceptedMint>(accepted);
+    let ([accepted, state], _) = ask(&engine, &keys).await?;
+    let accepted = lookup::<AcceptedMint>(accepted.as_deref());
     let accepted = accepted.found();
     let state = state.and_then(|account| token::decode_mint(&account.owner, &account.data));
     let settles = |accepted: &AcceptedMint| {
@@ -414,15 +447,21 @@ fn path_address(error: &str, what: &str, text: &str) -> Result<Address, ApiError
     })
 }
 
+/// Accounts, and the unix millisecond of this machine that they are as young as.
 async fn ask<const N: usize>(
     engine: &Engine,
     keys: &[Address; N],
-) -> Result<[Option<crate::chain::RawAccount>; N], ApiError> {
-    let accounts = engine
-        .chain
-        .accounts(keys, Depth::Confirmed)
+) -> Result<([Option<Arc<RawAccount>>; N], i64), ApiError> {
+    let max_age = engine.settings.chain.cache();
+    let view = engine
+        .accounts
+        .get(keys, max_age)
         .await
         .map_err(Unavailable::Rpc)?;
-    let mut found = accounts.into_iter().map(|account| account.filter(exists));
-    Ok(std::array::from_fn(|_| found.next().flatten()))
+    let mut found = view
+        .accounts
+        .into_iter()
+        .map(|account| account.filter(|account| exists(account)));
+    let accounts = std::array::from_fn(|_| found.next().flatten());
+    Ok((accounts, view.asked_ms))
 }

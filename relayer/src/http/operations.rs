@@ -6,14 +6,14 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sluice_sdk::{
+    Address,
     accounts::{Config, Facilitator},
-    address,
 };
 
 use crate::{
     chain::Depth,
     engine::Engine,
-    snapshot::{Lookup, exists, genesis_mismatch, lookup},
+    snapshot::{Lookup, config_address, exists, genesis_mismatch, lookup},
 };
 
 /// Whether the process lives. Says nothing about what it depends on.
@@ -81,19 +81,16 @@ impl Engine {
 
     async fn chain_checks(&self) -> Vec<Check> {
         let settings = &self.settings;
-        let keys = [
-            address::config().0,
-            settings.facilitator,
-            self.key.address(),
-        ];
-        let mut accounts = match self.chain.accounts(&keys, Depth::Confirmed).await {
-            Ok(accounts) => accounts
-                .into_iter()
-                .map(|account| account.filter(exists))
-                .collect::<Vec<_>>()
-                .into_iter(),
+        let payers = self.signers.addresses();
+        let mut keys = vec![config_address(), settings.facilitator];
+        keys.extend(&payers);
+        let accounts = match self.chain.accounts(&keys, Depth::Confirmed).await {
+            Ok(accounts) => accounts,
             Err(error) => return vec![Check::new("rpc", Err(error.to_string()))],
         };
+        let mut accounts = accounts
+            .iter()
+            .map(|account| account.as_ref().filter(|account| exists(account)));
         let mut next = || accounts.next().flatten();
         let config = match lookup::<Config>(next()) {
             Lookup::Found(config) if config.genesis_hash != settings.genesis_hash => Err(
@@ -128,15 +125,29 @@ impl Engine {
                 Err("the facilitator is not known".to_owned()),
             ),
         };
-        let lamports = next().map_or(0, |account| account.lamports);
         let least = settings.fees.min_balance_lamports;
-        let balance = if lamports >= least {
-            Ok(format!("{lamports} lamports"))
+        let balances: Vec<(Address, u64)> = payers
+            .iter()
+            .map(|payer| (*payer, next().map_or(0, |account| account.lamports)))
+            .collect();
+        let low = |(payer, lamports): &(Address, u64)| {
+            format!(
+                "{payer} holds {lamports} lamports, below its low-water mark of {least}: fund it"
+            )
+        };
+        // One that can pay is enough; the others are named.
+        let lacking: Vec<String> = balances
+            .iter()
+            .filter(|(_, lamports)| *lamports < least)
+            .map(low)
+            .collect();
+        let balance = if lacking.len() == balances.len() {
+            Err(lacking.join("; "))
+        } else if lacking.is_empty() {
+            let sum: u64 = balances.iter().map(|(_, lamports)| lamports).sum();
+            Ok(format!("{sum} lamports"))
         } else {
-            Err(format!(
-                "{} holds {lamports} lamports, below its low-water mark of {least}: fund it",
-                self.key.address()
-            ))
+            Ok(lacking.join("; "))
         };
         vec![
             Check::new("rpc", Ok("answers".to_owned())),
@@ -148,18 +159,26 @@ impl Engine {
     }
 
     fn check_key(&self, facilitator: &Facilitator) -> Result<String, String> {
-        let key = self.key.address();
-        let bytes = key.to_bytes();
-        if !facilitator.relayer_keys().contains(&bytes) {
-            return Err(format!(
-                "{key} is not one of the facilitator's relayer keys: register it"
-            ));
+        let mut registered = Vec::new();
+        let mut problems = Vec::new();
+        for key in self.signers.addresses() {
+            let bytes = key.to_bytes();
+            if facilitator.authority == bytes || facilitator.wallet == bytes {
+                problems.push(format!(
+                    "{key} is the facilitator's authority or wallet: use a key that can do nothing but pay fees"
+                ));
+            } else if facilitator.relayer_keys().contains(&bytes) {
+                registered.push(key.to_string());
+            } else {
+                problems.push(format!(
+                    "{key} is not one of the facilitator's relayer keys: register it"
+                ));
+            }
         }
-        if facilitator.authority == bytes || facilitator.wallet == bytes {
-            return Err(format!(
-                "{key} is the facilitator's authority or wallet: use a key that can do nothing but pay fees"
-            ));
+        if problems.is_empty() {
+            Ok(format!("{} is registered", registered.join(", ")))
+        } else {
+            Err(problems.join("; "))
         }
-        Ok(format!("{key} is registered"))
     }
 }

@@ -14,9 +14,8 @@ use sluice_sdk::{
 
 use super::{ApiError, JsonBody};
 use crate::{
-    budget::SIGNATURE_LAMPORTS,
+    desk::Paid,
     engine::{Engine, Refusal},
-    ledger::PaymentRow,
     request::{self, Payment},
     settle::Outcome,
 };
@@ -61,13 +60,13 @@ pub(super) async fn settle(
         Err(rejection) => Outcome::Refused(Refusal::new(rejection, None)),
     };
     Ok(Json(match outcome {
-        Outcome::Success(row) => SettleResponse {
+        Outcome::Success(paid) => SettleResponse {
             success: true,
-            payer: Some(row.payer.to_string()),
-            transaction: transaction(row.signature),
+            payer: Some(paid.payment.payer.to_string()),
+            transaction: paid.attempt.signature.to_string(),
             network,
-            amount: Some(row.amount.to_string()),
-            extra: Some(extra(&row)?),
+            amount: Some(paid.payment.amount.to_string()),
+            extra: Some(extra(&paid)?),
             ..SettleResponse::default()
         },
         Outcome::Refused(refusal) => {
@@ -91,15 +90,18 @@ fn transaction(signature: Option<solana_signature::Signature>) -> String {
     signature.map(|s| s.to_string()).unwrap_or_default()
 }
 
-/// A payment on its own has index 0 in a batch of one, and bears the whole fee.
-fn extra(row: &PaymentRow) -> Result<Value, ApiError> {
+/// Where the payment stands in its transaction, and its part of the fee, rounded up.
+fn extra(paid: &Paid) -> Result<Value, ApiError> {
+    let attempt = &paid.attempt;
     let extra = SettleExtra {
-        digest: hex::encode(row.digest),
-        index: 0,
-        split: row.split.clone(),
+        digest: hex::encode(paid.payment.digest),
+        index: attempt.position,
+        split: paid.payment.split.clone(),
         batch: Batch {
-            size: 1,
-            lamports_per_payment: row.fee_lamports.unwrap_or(SIGNATURE_LAMPORTS),
+            size: attempt.payments,
+            lamports_per_payment: attempt
+                .fee_lamports
+                .div_ceil(u64::from(attempt.payments.max(1))),
         },
     };
     serde_json::to_value(extra).map_err(|error| {
@@ -113,12 +115,17 @@ fn extra(row: &PaymentRow) -> Result<Value, ApiError> {
 
 pub(super) async fn supported(State(engine): State<Arc<Engine>>) -> Json<SupportedResponse> {
     let settings = &engine.settings;
-    let relayer = engine.key.address().to_string();
+    let signers: Vec<String> = engine
+        .signers
+        .addresses()
+        .iter()
+        .map(Address::to_string)
+        .collect();
     let extra = json!({
         "program": PROGRAM_ID.to_string(),
         "facilitator": settings.facilitator.to_string(),
         "genesisHash": Address::new_from_array(settings.genesis_hash).to_string(),
-        "feePayer": relayer,
+        "feePayer": signers.first(),
     });
     let kind = |version: Version| SupportedKind {
         x402_version: version,
@@ -129,6 +136,6 @@ pub(super) async fn supported(State(engine): State<Arc<Engine>>) -> Json<Support
     Json(SupportedResponse {
         kinds: vec![kind(Version::V2), kind(Version::V1)],
         extensions: Vec::new(),
-        signers: BTreeMap::from([("solana:*".to_owned(), vec![relayer])]),
+        signers: BTreeMap::from([("solana:*".to_owned(), signers)]),
     })
 }

@@ -24,10 +24,13 @@ fn the_example_is_good() {
     // The example shows the defaults.
     let least = Config::from_toml(GOOD).unwrap();
     assert_eq!(config.listen, least.listen);
-    assert_eq!(config.database_url, least.database_url);
+    assert_eq!(config.database_url.expose(), least.database_url.expose());
     assert_eq!(config.limits, least.limits);
     assert_eq!(config.fees, least.fees);
     assert_eq!(config.chain, least.chain);
+    assert_eq!(config.batch, least.batch);
+    assert!(config.more_fee_payers.is_empty());
+    assert_eq!(config.replica, least.replica);
     assert_eq!(config.log_format, least.log_format);
 }
 
@@ -36,7 +39,7 @@ fn a_short_file_is_enough() {
     let config = Config::from_toml(GOOD).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:4020");
     assert_eq!(config.network, Network::Devnet);
-    assert_eq!(config.database_url, "sqlite://sluice-relayer.db");
+    assert_eq!(config.database_url.expose(), "sqlite://sluice-relayer.db");
     assert_eq!(config.limits.body_bytes, 65_536);
     assert_eq!(config.limits.confirm_timeout_secs, 60);
     assert_eq!(config.log_format, LogFormat::Text);
@@ -71,14 +74,28 @@ fn mistakes_are_named() {
     assert!(url.contains("rpc_url"), "{url}");
     let both = problem(&format!("{GOOD}\nkeypair = \"x\""));
     assert!(both.contains("exactly one"), "{both}");
-    let database = problem(&format!("database_url = \"postgres://x\"\n{GOOD}"));
+    let database = problem(&format!("database_url = \"mysql://x\"\n{GOOD}"));
     assert!(database.contains("database_url"), "{database}");
+    let more = problem(&format!("more_fee_payers = [{{}}]\n{GOOD}"));
+    assert!(more.contains("more_fee_payers"), "{more}");
+    let batch = problem(&format!("{GOOD}\n[batch]\nmax_payments = 0"));
+    assert!(batch.contains("batch.max_payments"), "{batch}");
+    let format = problem(&format!("{GOOD}\n[batch]\nformat = \"v7\""));
+    assert!(format.contains("batch.format"), "{format}");
     let dear = problem(&format!(
         "{GOOD}\n[fees]\nunit_price_micro_lamports = 1000000"
     ));
     assert!(dear.contains("max_lamports_per_transaction"), "{dear}");
     let margin = problem(&format!("{GOOD}\n[chain]\nexpiry_margin_secs = 61"));
     assert!(margin.contains("chain.expiry_margin_secs"), "{margin}");
+}
+
+#[test]
+fn both_databases_can_be_named() {
+    for url in ["sqlite://x.db", "postgres://u@h/d", "postgresql://u@h/d"] {
+        let config = Config::from_toml(&format!("database_url = \"{url}\"\n{GOOD}")).unwrap();
+        assert_eq!(config.database_url.expose(), url);
+    }
 }
 
 #[test]

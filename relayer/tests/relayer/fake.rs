@@ -1,30 +1,60 @@
 //! A chain that does what a test tells it, and remembers what it was sent.
+//!
+//! It keeps the one promise that the relayer builds on: a nonce is used once, whatever is sent.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Value, json};
+use sluice_intent::{ENTRY_LEN, Entry, Skip};
 use sluice_relayer::chain::{
     Blockhash, Chain, ChainError, Depth, RawAccount, Status, TransactionError,
 };
-use sluice_sdk::{Address, transaction};
+use sluice_sdk::{Address, PROGRAM_ID, program_error, transaction};
 use solana_hash::Hash;
 use solana_signature::Signature;
+use sqlx::{Connection, Row};
 
-use crate::scene::{GENESIS, Scene};
+use crate::{
+    postgres::connect,
+    scene::{GENESIS, Scene},
+};
 
 /// What becomes of a transaction that was sent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fate {
+    /// It lands; what the program makes of each payment is in [`State::codes`].
     Confirmed,
     /// In a block that is not voted for yet.
     Processed,
+    /// It lands, and fails as a whole.
     Failed(Value),
     /// Sent into the void.
     Lost,
+}
+
+/// A transaction that was sent.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    pub fee_payer: Address,
+    pub strict: bool,
+    /// Nonce account and nonce of each entry.
+    pub payments: Vec<(Address, u64)>,
+    pub blockhash: Hash,
+    pub len: usize,
+}
+
+impl Wire {
+    pub fn nonces(&self) -> Vec<u64> {
+        self.payments.iter().map(|(_, nonce)| *nonce).collect()
+    }
 }
 
 pub struct State {
@@ -34,36 +64,137 @@ pub struct State {
     /// Sends fail, although the transaction leaves.
     pub send_fails: bool,
     pub fate: Fate,
-    pub simulation: Option<Value>,
+    /// The fate of transactions that fare otherwise.
+    pub fates: HashMap<Signature, Fate>,
+    /// The fate of transactions with so many payments or more, where it differs.
+    pub large: Option<(usize, Fate)>,
+    /// The program's code for a payment with this nonce, instead of 0.
+    pub codes: HashMap<u64, u8>,
+    /// What landed is final.
+    pub finalized: bool,
+    /// The node has no transactions, only their statuses.
+    pub no_results: bool,
+    /// Every send, in order.
     pub sent: Vec<Signature>,
-    pub blockhashes: u8,
+    pub wires: HashMap<Signature, Wire>,
+    /// What landed without an error, with its codes.
+    pub landed: HashMap<Signature, Vec<u8>>,
+    used: HashMap<(Address, u64), Signature>,
+    pub blockhashes: u64,
     pub height: u64,
+    /// How long a send takes.
+    pub send_takes: Duration,
     /// The ledger, to look into at the moment of a send.
     pub ledger: Option<String>,
-    /// Whether the ledger held the transaction at every send.
-    pub written_ahead: bool,
+    /// Sends of bytes that the ledger did not hold.
+    pub not_written_ahead: Vec<Signature>,
 }
 
-pub struct FakeChain(Mutex<State>);
+impl State {
+    /// The transactions that were sent, each once, in the order of their first sends.
+    pub fn transactions(&self) -> Vec<Signature> {
+        let mut seen = Vec::new();
+        for signature in &self.sent {
+            if !seen.contains(signature) {
+                seen.push(*signature);
+            }
+        }
+        seen
+    }
+
+    /// How many payments the program made.
+    pub fn paid(&self) -> usize {
+        self.used.len()
+    }
+
+    /// Has a transaction land now, before anything else does.
+    pub fn land(&mut self, signature: &Signature) {
+        let _ = self.execute(signature);
+    }
+
+    fn fate(&self, signature: &Signature) -> Fate {
+        let count = self.wires[signature].payments.len();
+        if let Some(fate) = self.fates.get(signature) {
+            return fate.clone();
+        }
+        match &self.large {
+            Some((least, fate)) if count >= *least => fate.clone(),
+            _ => self.fate.clone(),
+        }
+    }
+
+    /// Runs a transaction, once: its codes, or why it failed.
+    fn execute(&mut self, signature: &Signature) -> Result<Vec<u8>, Value> {
+        if let Some(codes) = self.landed.get(signature) {
+            return Ok(codes.clone());
+        }
+        let wire = self.wires[signature].clone();
+        let codes: Vec<u8> = wire
+            .payments
+            .iter()
+            .map(|payment| match self.used.get(payment) {
+                Some(_) => Skip::NonceUsed.code(),
+                None => self.codes.get(&payment.1).copied().unwrap_or(0),
+            })
+            .collect();
+        if let Some(code) = codes.iter().find(|code| wire.strict && **code != 0) {
+            return Err(custom(u32::from(*code)));
+        }
+        for (payment, code) in wire.payments.iter().zip(&codes) {
+            if *code == 0 {
+                self.used.insert(*payment, *signature);
+            }
+        }
+        self.landed.insert(*signature, codes.clone());
+        Ok(codes)
+    }
+}
+
+/// The error of a program that fails with this code.
+pub fn custom(code: u32) -> Value {
+    json!({"InstructionError": [2, {"Custom": program_error::OFFSET + code}]})
+}
+
+/// The genesis hash and the accounts of [`Scene`], and everything else as [`State`] says.
+pub struct FakeChain {
+    state: Mutex<State>,
+    takes_v1: AtomicBool,
+}
 
 impl FakeChain {
     pub fn new(scene: &Scene) -> Self {
-        Self(Mutex::new(State {
-            accounts: scene.accounts().into_iter().collect(),
-            down: false,
-            send_fails: false,
-            fate: Fate::Confirmed,
-            simulation: None,
-            sent: Vec::new(),
-            blockhashes: 0,
-            height: 1_000,
-            ledger: None,
-            written_ahead: true,
-        }))
+        Self {
+            state: Mutex::new(State {
+                accounts: scene.accounts().into_iter().collect(),
+                down: false,
+                send_fails: false,
+                fate: Fate::Confirmed,
+                fates: HashMap::new(),
+                large: None,
+                codes: HashMap::new(),
+                finalized: false,
+                no_results: false,
+                sent: Vec::new(),
+                wires: HashMap::new(),
+                landed: HashMap::new(),
+                used: HashMap::new(),
+                blockhashes: 0,
+                height: 1_000,
+                send_takes: Duration::ZERO,
+                ledger: None,
+                not_written_ahead: Vec::new(),
+            }),
+            takes_v1: AtomicBool::new(true),
+        }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
+    }
+
+    /// A cluster that knows version 0 alone.
+    pub fn knows_no_v1(&self) {
+        self.takes_v1.store(false, Ordering::Relaxed);
     }
 
     fn up(&self, method: &'static str) -> Result<MutexGuard<'_, State>, ChainError> {
@@ -80,6 +211,59 @@ impl FakeChain {
 
 /// Blockhashes of the fake are good for this many blocks.
 pub const LIFE: u64 = 150;
+
+/// Bytes before the first entry, after the discriminator: `strict`, and the count.
+const BATCH_HEAD_LEN: usize = 5;
+
+fn read(wire: &[u8]) -> (Signature, Wire) {
+    let transaction = transaction::from_wire(wire).unwrap();
+    let keys = transaction.message.static_account_keys();
+    let settle = transaction
+        .message
+        .instructions()
+        .iter()
+        .find(|instruction| keys[usize::from(instruction.program_id_index)] == PROGRAM_ID)
+        .unwrap();
+    let head = &settle.data[8..8 + BATCH_HEAD_LEN];
+    let count = usize::try_from(u32::from_le_bytes(head[1..].try_into().unwrap())).unwrap();
+    let entries: Vec<Entry> = settle.data[8 + BATCH_HEAD_LEN..]
+        .chunks(ENTRY_LEN)
+        .map(|bytes| Entry::decode(bytes.try_into().unwrap()))
+        .collect();
+    assert_eq!(entries.len(), count);
+    let accounts = &settle.accounts[settle.accounts.len() - 2 * count..];
+    let payments = accounts
+        .chunks(2)
+        .zip(&entries)
+        .map(|(accounts, entry)| (keys[usize::from(accounts[1])], entry.nonce))
+        .collect();
+    (
+        transaction.signatures[0],
+        Wire {
+            fee_payer: keys[0],
+            strict: head[0] == 1,
+            payments,
+            blockhash: *transaction.message.recent_blockhash(),
+            len: wire.len(),
+        },
+    )
+}
+
+/// Whether a ledger holds these bytes, with all their payments.
+async fn is_written(url: &str, signature: &Signature, wire: &[u8], payments: usize) -> bool {
+    let mut connection = connect(url).await;
+    let row = sqlx::query(
+        "SELECT count(*) FROM attempts a JOIN payments p ON p.digest = a.digest \
+         JOIN transactions t ON t.signature = a.signature WHERE t.signature = $1 AND t.wire = $2",
+    )
+    .bind(signature.to_string())
+    .bind(wire.to_vec())
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    connection.close().await.unwrap();
+    row.get::<i64, _>(0) == i64::try_from(payments).unwrap()
+}
 
 #[async_trait]
 impl Chain for FakeChain {
@@ -103,8 +287,10 @@ impl Chain for FakeChain {
     async fn latest_blockhash(&self) -> Result<Blockhash, ChainError> {
         let mut state = self.up("getLatestBlockhash")?;
         state.blockhashes += 1;
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&state.blockhashes.to_le_bytes());
         Ok(Blockhash {
-            hash: Hash::new_from_array([state.blockhashes; 32]),
+            hash: Hash::new_from_array(hash),
             last_valid_block_height: state.height + LIFE,
         })
     }
@@ -114,33 +300,25 @@ impl Chain for FakeChain {
     }
 
     async fn simulate(&self, _wire: &[u8]) -> Result<Result<(), TransactionError>, ChainError> {
-        let state = self.up("simulateTransaction")?;
-        Ok(match &state.simulation {
-            None => Ok(()),
-            Some(json) => Err(TransactionError { json: json.clone() }),
-        })
+        panic!("nothing is simulated");
     }
 
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError> {
-        let signature = transaction::from_wire(wire).unwrap().signatures[0];
-        let ledger = self.up("sendTransaction")?.ledger.clone();
-        if let Some(url) = ledger {
-            let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-            let written: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM attempts a JOIN payments p ON p.digest = a.digest \
-                 WHERE a.signature = ? AND a.wire = ? AND p.state IN ('signed', 'sent')",
-            )
-            .bind(signature.to_string())
-            .bind(wire)
-            .fetch_one(&pool)
-            .await
-            .unwrap();
-            pool.close().await;
-            self.state().written_ahead &= written == 1;
+        let (signature, read) = read(wire);
+        let (ledger, takes) = {
+            let state = self.up("sendTransaction")?;
+            (state.ledger.clone(), state.send_takes)
+        };
+        if let Some(url) = ledger
+            && !is_written(&url, &signature, wire, read.payments.len()).await
+        {
+            self.state().not_written_ahead.push(signature);
         }
+        tokio::time::sleep(takes).await;
         // Only now: from here on the follower may see it land.
         let mut state = self.state();
         state.sent.push(signature);
+        state.wires.insert(signature, read);
         if state.send_fails {
             return Err(ChainError {
                 method: "sendTransaction",
@@ -155,23 +333,40 @@ impl Chain for FakeChain {
         signatures: &[Signature],
         _history: bool,
     ) -> Result<Vec<Option<Status>>, ChainError> {
-        let state = self.up("getSignatureStatuses")?;
-        let status = |signature: &Signature| {
-            if !state.sent.contains(signature) {
+        let mut state = self.up("getSignatureStatuses")?;
+        let mut status = |signature: &Signature| {
+            if !state.wires.contains_key(signature) {
                 return None;
             }
-            let (confirmed, error) = match &state.fate {
-                Fate::Confirmed => (true, None),
+            let (confirmed, error) = match state.fate(signature) {
+                Fate::Confirmed => match state.execute(signature) {
+                    Ok(_) => (true, None),
+                    Err(json) => (true, Some(TransactionError { json })),
+                },
                 Fate::Processed => (false, None),
-                Fate::Failed(json) => (true, Some(TransactionError { json: json.clone() })),
+                Fate::Failed(json) => (true, Some(TransactionError { json })),
                 Fate::Lost => return None,
             };
             Some(Status {
                 slot: 99,
                 confirmed,
+                finalized: confirmed && state.finalized,
                 error,
             })
         };
-        Ok(signatures.iter().map(status).collect())
+        Ok(signatures.iter().map(&mut status).collect())
+    }
+
+    async fn results(&self, signature: &Signature) -> Result<Option<Vec<u8>>, ChainError> {
+        let state = self.up("getTransaction")?;
+        if state.no_results {
+            return Ok(None);
+        }
+        Ok(state.landed.get(signature).cloned())
+    }
+
+    async fn takes(&self, wire: &[u8]) -> bool {
+        transaction::from_wire(wire).unwrap();
+        self.takes_v1.load(Ordering::Relaxed)
     }
 }

@@ -10,73 +10,100 @@ use sluice_relayer::{
     keys::FeePayer,
 };
 use sluice_sdk::{
-    DEVNET_USDC, PROGRAM_ID, address,
+    DEVNET_USDC, PROGRAM_ID, UnsignedIntent, address,
     token::TOKEN_2022_PROGRAM,
     x402::{SettleExtra, SettleResponse, SplitExtra, VerifyResponse},
 };
-use tempfile::TempDir;
 
 use crate::{
-    fake::{FakeChain, Fate, LIFE},
-    ledger::url,
+    fake::{FakeChain, Fate, LIFE, custom},
+    postgres::{Store, on_both},
     scene::{
         AMOUNT, GENESIS, NOW, Scene, clock, facilitator, key, keypair, mint, nonce_account, payer,
-        raw, relayer, service,
+        raw, relayer, second, service,
     },
 };
 
 pub struct World {
     pub chain: Arc<FakeChain>,
     pub relayer: RunningRelayer,
-    client: reqwest::Client,
-    dir: TempDir,
+    pub client: reqwest::Client,
+    pub store: Arc<Store>,
     pub scene: Scene,
 }
 
-fn config(dir: &TempDir, extra: &str) -> Config {
+fn config(url: &str, extra: &str) -> Config {
+    // A test that changes the chain does not want to wait until the relayer notices.
+    let chain = if extra.contains("chain =") {
+        ""
+    } else {
+        "chain = { poll_ms = 10, rebroadcast_ms = 100, cache_ms = 1, blockhash_ms = 50 }"
+    };
     Config::from_toml(&format!(
         r#"
         listen = "127.0.0.1:0"
         network = "solana-devnet"
         rpc_url = "http://127.0.0.1:9"
-        database_url = "{}"
+        database_url = "{url}"
         facilitator = "{}"
         fee_payer = {{ keypair = "unused" }}
-        chain = {{ poll_ms = 10, rebroadcast_ms = 100 }}
+        {chain}
         {extra}
         "#,
-        url(dir),
         facilitator()
     ))
     .unwrap()
 }
 
-const QUICK: &str =
+/// Callers wait for a second.
+pub const QUICK: &str =
     "limits = { confirm_timeout_secs = 1, request_timeout_secs = 5, drain_secs = 5 }";
+/// Callers wait until all is said.
+pub const PATIENT: &str =
+    "limits = { confirm_timeout_secs = 60, request_timeout_secs = 60, drain_secs = 30 }";
 
 impl World {
     pub async fn new() -> Self {
         Self::with(Scene::default(), QUICK).await
     }
 
-    async fn with(scene: Scene, extra: &str) -> Self {
-        let dir = TempDir::new().unwrap();
+    pub async fn with(scene: Scene, extra: &str) -> Self {
+        Self::on(Store::sqlite(), scene, extra).await
+    }
+
+    pub async fn on(store: Store, scene: Scene, extra: &str) -> Self {
         let chain = Arc::new(FakeChain::new(&scene));
-        let relayer = start(&dir, &chain, extra).await;
-        chain.state().ledger = Some(url(&dir));
+        chain.state().ledger = Some(store.url().to_owned());
+        Self::of(Arc::new(store), chain, scene, extra).await
+    }
+
+    /// A relayer on a ledger and a chain that others may use as well.
+    pub async fn of(store: Arc<Store>, chain: Arc<FakeChain>, scene: Scene, extra: &str) -> Self {
+        let relayer = start(&store, &chain, &scene, extra).await.unwrap();
         Self {
             chain,
             relayer,
             client: reqwest::Client::new(),
-            dir,
+            store,
             scene,
         }
     }
 
-    async fn restart(self) -> Self {
+    pub async fn restart(self) -> Self {
+        self.restart_with(QUICK).await
+    }
+
+    pub async fn restart_with(self, extra: &str) -> Self {
         self.relayer.stop().await;
-        let relayer = start(&self.dir, &self.chain, QUICK).await;
-        Self { relayer, ..self }
+        let relayer = start(&self.store, &self.chain, &self.scene, extra).await;
+        Self {
+            relayer: relayer.unwrap(),
+            ..self
+        }
+    }
+
+    pub async fn stop(self) {
+        self.relayer.stop().await;
     }
 
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
@@ -88,12 +115,12 @@ impl World {
             .unwrap()
     }
 
-    async fn get(&self, path: &str) -> reqwest::Response {
+    pub async fn get(&self, path: &str) -> reqwest::Response {
         let url = format!("{}{path}", self.relayer.url());
         self.client.get(url).send().await.unwrap()
     }
 
-    async fn verify(&self, body: &Value) -> VerifyResponse {
+    pub async fn verify(&self, body: &Value) -> VerifyResponse {
         let response = self.post("/verify", body.to_string()).await;
         assert_eq!(response.status(), StatusCode::OK);
         response.json().await.unwrap()
@@ -101,70 +128,115 @@ impl World {
 
     pub async fn settle(&self, body: &Value) -> SettleResponse {
         let response = self.post("/settle", body.to_string()).await;
-        assert_eq!(response.status(), StatusCode::OK);
-        response.json().await.unwrap()
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str(&text).unwrap()
     }
 
-    async fn intent(&self, nonce: u64) -> IntentView {
-        let digest = hex::encode(self.scene.intent(nonce).digest());
+    /// An answer that is no verdict: its word.
+    pub async fn unavailable(&self, path: &str, body: &Value) -> String {
+        let response = self.post(path, body.to_string()).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key("retry-after"));
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body["retriable"], true, "{body}");
+        body["error"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn intent(&self, nonce: u64) -> IntentView {
+        self.intent_by(&self.scene.intent(nonce)).await
+    }
+
+    pub async fn intent_by(&self, intent: &UnsignedIntent) -> IntentView {
+        let digest = hex::encode(intent.digest());
         let response = self.get(&format!("/v1/intents/{digest}")).await;
         assert_eq!(response.status(), StatusCode::OK);
         response.json().await.unwrap()
     }
 
-    async fn until_state(&self, nonce: u64, state: &str) -> IntentView {
-        for _ in 0..500 {
+    /// Waits until the view of a payment is as it should be.
+    pub async fn until(&self, nonce: u64, good: impl Fn(&IntentView) -> bool) -> IntentView {
+        for _ in 0..1_000 {
             let view = self.intent(nonce).await;
-            if view.state == state {
+            if good(&view) {
                 return view;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("never {state}: {:?}", self.intent(nonce).await);
+        panic!("it never came: {:?}", self.intent(nonce).await);
+    }
+
+    pub async fn until_state(&self, nonce: u64, state: &str) -> IntentView {
+        self.until(nonce, |view| view.state == state).await
     }
 
     pub fn body(&self, nonce: u64) -> Value {
         self.scene.body(self.scene.intent(nonce))
     }
+
+    #[track_caller]
+    pub fn written_ahead(&self) {
+        assert_eq!(self.chain.state().not_written_ahead, []);
+    }
 }
 
-async fn start(dir: &TempDir, chain: &Arc<FakeChain>, extra: &str) -> RunningRelayer {
-    let key = FeePayer::new(keypair(1));
-    Relayer::start_with(config(dir, extra), Arc::clone(chain) as _, key)
-        .await
-        .unwrap()
+pub async fn start(
+    store: &Store,
+    chain: &Arc<FakeChain>,
+    scene: &Scene,
+    extra: &str,
+) -> Result<RunningRelayer, StartError> {
+    let mut keys = vec![FeePayer::new(keypair(1))];
+    if scene.second_lamports.is_some() {
+        keys.push(FeePayer::new(second()));
+    }
+    Relayer::start_with(config(store.url(), extra), Arc::clone(chain) as _, keys).await
+}
+
+on_both! {
+    a_payment_settles_once
+    twenty_calls_one_success
+    one_nonce_two_intents
+    a_payment_that_fails_on_chain_is_no_success
+    a_timeout_is_pending_and_can_be_redeemed_once
+    what_was_paid_can_be_redeemed_after_its_intent_expired
+    another_signature_over_a_settled_digest_redeems_nothing
+    what_is_lost_is_sent_again_and_signed_again_until_it_expires
+    a_restart_takes_up_what_was_open
+    what_a_failed_batch_left_survives_a_restart
+    a_caller_who_hangs_up_can_ask_again
+    what_is_settling_or_settled_is_not_valid
 }
 
 #[track_caller]
-fn reason(answer: &SettleResponse) -> &str {
+pub fn reason(answer: &SettleResponse) -> &str {
     assert!(!answer.success, "{answer:?}");
     answer.error_reason.as_deref().unwrap()
 }
 
 #[track_caller]
-fn invalid(answer: &VerifyResponse) -> &str {
+pub fn invalid(answer: &VerifyResponse) -> &str {
     assert!(!answer.is_valid, "{answer:?}");
     assert!(answer.invalid_message.is_some());
     answer.invalid_reason.as_deref().unwrap()
 }
 
-#[tokio::test]
-async fn a_payment_settles_once() {
-    let world = World::new().await;
+async fn a_payment_settles_once(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
     let body = world.body(1);
     let verdict = world.verify(&body).await;
     assert!(verdict.is_valid, "{verdict:?}");
     assert_eq!(verdict.payer, Some(payer().to_string()));
     // Verifying signs and sends nothing.
     assert!(world.chain.state().sent.is_empty());
-    assert_eq!(world.chain.state().blockhashes, 0);
 
     let answer = world.settle(&body).await;
     assert!(answer.success, "{answer:?}");
     assert_eq!(answer.payer, Some(payer().to_string()));
     assert_eq!(answer.amount, Some(AMOUNT.to_string()));
     assert_eq!(answer.network, "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1");
-    let sent = world.chain.state().sent.clone();
+    let sent = world.chain.state().transactions();
     assert_eq!(sent.len(), 1);
     assert_eq!(answer.transaction, sent[0].to_string());
     let extra: SettleExtra = serde_json::from_value(answer.extra.unwrap()).unwrap();
@@ -174,7 +246,7 @@ async fn a_payment_settles_once() {
     assert_eq!(extra.split.treasury, "100");
     assert_eq!(extra.split.facilitator, "200");
     assert_eq!(extra.split.recipients, ["9700"]);
-    assert!(world.chain.state().written_ahead);
+    world.written_ahead();
 
     // The second call, in either form, is told the truth without a success.
     let again = world.settle(&body).await;
@@ -186,21 +258,24 @@ async fn a_payment_settles_once() {
     assert_eq!(reason(&other_form), "duplicate_settlement");
     assert_eq!(other_form.network, "solana-devnet");
     assert_eq!(invalid(&world.verify(&body).await), "duplicate_settlement");
-    assert_eq!(world.chain.state().sent.len(), 1);
+    assert_eq!(world.chain.state().transactions().len(), 1);
 
     let view = world.intent(1).await;
     assert_eq!(
         (view.state.as_str(), view.answered, view.is_final),
-        ("confirmed", true, true)
+        ("confirmed", true, false)
     );
     assert_eq!(view.transaction, Some(answer.transaction));
     assert_eq!((view.slot, view.lamports), (Some(99), Some(5_000)));
-    world.relayer.stop().await;
+    world.chain.state().finalized = true;
+    assert!(world.until_state(1, "finalized").await.is_final);
+    let again = world.settle(&body).await;
+    assert_eq!(reason(&again), "duplicate_settlement");
+    world.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_calls_one_success() {
-    let world = Arc::new(World::new().await);
+async fn twenty_calls_one_success(store: Store) {
+    let world = Arc::new(World::on(store, Scene::default(), QUICK).await);
     let calls: Vec<_> = (0..20)
         .map(|_| {
             let world = Arc::clone(&world);
@@ -221,12 +296,11 @@ async fn twenty_calls_one_success() {
         }
     }
     assert_eq!(successes, 1);
-    assert_eq!(world.chain.state().sent.len(), 1);
+    assert_eq!(world.chain.state().transactions().len(), 1);
 }
 
-#[tokio::test]
-async fn one_nonce_two_intents() {
-    let world = World::new().await;
+async fn one_nonce_two_intents(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
     world.chain.state().fate = Fate::Processed;
     let answer = world.settle(&world.body(1)).await;
     assert_eq!(reason(&answer), "settlement_pending");
@@ -243,10 +317,9 @@ async fn one_nonce_two_intents() {
     );
 }
 
-#[tokio::test]
-async fn a_payment_that_fails_on_chain_is_no_success() {
-    let world = World::new().await;
-    world.chain.state().fate = Fate::Failed(json!({"InstructionError": [2, {"Custom": 6025}]}));
+async fn a_payment_that_fails_on_chain_is_no_success(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
+    world.chain.state().fate = Fate::Failed(custom(25));
     let answer = world.settle(&world.body(1)).await;
     assert_eq!(reason(&answer), "invalid_sluice_split_delegated_short");
     assert!(!answer.transaction.is_empty());
@@ -255,54 +328,30 @@ async fn a_payment_that_fails_on_chain_is_no_success() {
     let again = world.settle(&world.body(1)).await;
     assert_eq!(reason(&again), "invalid_sluice_split_delegated_short");
     assert_eq!(world.intent(1).await.state, "failed");
-    assert_eq!(world.chain.state().sent.len(), 1);
-}
-
-#[tokio::test]
-async fn what_the_simulation_refuses_is_not_sent_and_may_come_back() {
-    let world = World::new().await;
-    world.chain.state().simulation = Some(json!({"InstructionError": [2, {"Custom": 6011}]}));
-    let answer = world.settle(&world.body(1)).await;
-    assert_eq!(reason(&answer), "invalid_sluice_split_nonce_used");
-    assert!(world.chain.state().sent.is_empty());
-    assert_eq!(answer.transaction, "");
-    assert_eq!(world.intent(1).await.state, "rejected");
-    world.chain.state().simulation = None;
-    assert!(world.settle(&world.body(1)).await.success);
-}
-
-#[tokio::test]
-async fn a_lagging_node_in_the_simulation_stops_nothing() {
-    let world = World::new().await;
-    world.chain.state().simulation = Some(json!("BlockhashNotFound"));
-    assert!(world.settle(&world.body(1)).await.success);
+    assert_eq!(world.chain.state().transactions().len(), 1);
 }
 
 #[tokio::test]
 async fn a_fee_payer_that_cannot_pay_is_not_the_payers_fault() {
-    let world = World::new().await;
-    world.chain.state().simulation = Some(json!("InsufficientFundsForFee"));
-    let response = world.post("/settle", world.body(1).to_string()).await;
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    world.chain.state().simulation = None;
-    assert!(world.settle(&world.body(1)).await.success);
-
     let low = Scene {
         relayer_lamports: 9_999_999,
         ..Scene::default()
     };
     let world = World::with(low, QUICK).await;
     for path in ["/verify", "/settle"] {
-        let response = world.post(path, world.body(1).to_string()).await;
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        let body: Value = response.json().await.unwrap();
-        assert_eq!(body["error"], "fee_payer_low");
+        let word = world.unavailable(path, &world.body(1)).await;
+        assert_eq!(word, "fee_payer_low");
     }
+    assert!(world.chain.state().sent.is_empty());
+    // Somebody funds it.
+    let funded = crate::scene::lamports_of(20_000_000);
+    world.chain.state().accounts.insert(relayer(), funded);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert!(world.settle(&world.body(1)).await.success);
 }
 
-#[tokio::test]
-async fn a_timeout_is_pending_and_can_be_redeemed_once() {
-    let world = World::new().await;
+async fn a_timeout_is_pending_and_can_be_redeemed_once(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
     world.chain.state().fate = Fate::Processed;
     let answer = world.settle(&world.body(1)).await;
     assert_eq!(reason(&answer), "settlement_pending");
@@ -324,12 +373,100 @@ async fn a_timeout_is_pending_and_can_be_redeemed_once() {
         reason(&world.settle(&world.body(1)).await),
         "duplicate_settlement"
     );
-    assert_eq!(world.chain.state().sent.len(), 1);
+    assert_eq!(world.chain.state().paid(), 1);
 }
 
-#[tokio::test]
-async fn another_signature_over_a_settled_digest_redeems_nothing() {
-    let world = World::new().await;
+/// Whoever was told `settlement_pending` comes back when it suits them.
+async fn what_was_paid_can_be_redeemed_after_its_intent_expired(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
+    world.chain.state().fate = Fate::Processed;
+    for nonce in [1, 2] {
+        assert_eq!(
+            reason(&world.settle(&world.body(nonce)).await),
+            "settlement_pending"
+        );
+    }
+    world.chain.state().fate = Fate::Confirmed;
+    world.until_state(1, "confirmed").await;
+    world.until_state(2, "confirmed").await;
+    let later = clock(NOW + 3_600);
+    let mut accounts = world.chain.state().accounts.clone();
+    accounts.insert(sluice_relayer::chain::CLOCK, later);
+    world.chain.state().accounts = accounts;
+    // Some chores later.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let world = {
+        let redeemed = world.settle(&world.body(1)).await;
+        assert!(redeemed.success, "{redeemed:?}");
+        assert_eq!(
+            invalid(&world.verify(&world.body(1)).await),
+            "duplicate_settlement"
+        );
+        world.restart().await
+    };
+    let redeemed = world.settle(&world.body(2)).await;
+    assert!(redeemed.success, "{redeemed:?}");
+    for nonce in [1, 2] {
+        assert_eq!(
+            reason(&world.settle(&world.body(nonce)).await),
+            "duplicate_settlement"
+        );
+    }
+    // One that was never seen is just late.
+    assert_eq!(
+        reason(&world.settle(&world.body(3)).await),
+        "invalid_sluice_split_expired"
+    );
+}
+
+async fn what_is_settling_or_settled_is_not_valid(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
+    world.chain.state().fate = Fate::Processed;
+    let body = world.body(1);
+    assert!(world.verify(&body).await.is_valid);
+    assert_eq!(reason(&world.settle(&body).await), "settlement_pending");
+    assert_eq!(invalid(&world.verify(&body).await), "duplicate_settlement");
+    world.chain.state().fate = Fate::Confirmed;
+    world.until_state(1, "confirmed").await;
+    // Paid, and nobody was told yet: all the same.
+    assert_eq!(invalid(&world.verify(&body).await), "duplicate_settlement");
+    assert!(world.settle(&body).await.success);
+    assert_eq!(invalid(&world.verify(&body).await), "duplicate_settlement");
+    let world = world.restart().await;
+    assert_eq!(invalid(&world.verify(&body).await), "duplicate_settlement");
+    // In version 1 without extra the terms come from the chain.
+    let v1 = world.scene.body_v1(world.scene.intent(1));
+    assert_eq!(invalid(&world.verify(&v1).await), "duplicate_settlement");
+}
+
+/// Its payments were in no transaction that lives when the relayer died.
+async fn what_a_failed_batch_left_survives_a_restart(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
+    world.chain.state().fate = Fate::Processed;
+    assert_eq!(
+        reason(&world.settle(&world.body(1)).await),
+        "settlement_pending"
+    );
+    let signature = world.chain.state().transactions()[0];
+    let store = Arc::clone(&world.store);
+    let (chain, scene) = (Arc::clone(&world.chain), world.scene.clone());
+    world.stop().await;
+    // As the relayer writes it, and then dies before it signs again.
+    store
+        .execute(&format!(
+            "UPDATE transactions SET outcome = 'failed', slot = 9 WHERE signature = '{signature}'; \
+             UPDATE attempts SET live = 0 WHERE signature = '{signature}'"
+        ))
+        .await;
+    chain.state().fate = Fate::Confirmed;
+    chain.state().fates.insert(signature, Fate::Lost);
+    let world = World::of(store, chain, scene, QUICK).await;
+    world.until_state(1, "confirmed").await;
+    assert!(world.settle(&world.body(1)).await.success);
+}
+
+async fn another_signature_over_a_settled_digest_redeems_nothing(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
     world.chain.state().fate = Fate::Processed;
     assert_eq!(
         reason(&world.settle(&world.body(1)).await),
@@ -350,20 +487,18 @@ async fn a_send_without_an_answer_is_unknown_not_failed() {
     // The transaction left all the same, and lands.
     let answer = world.settle(&world.body(1)).await;
     assert!(answer.success, "{answer:?}");
-    assert!(world.chain.state().written_ahead);
+    world.written_ahead();
 }
 
 #[tokio::test]
 async fn an_rpc_that_is_down_decides_nothing() {
     let world = World::new().await;
     world.chain.state().down = true;
+    // What is known may be a millisecond old here.
+    tokio::time::sleep(Duration::from_millis(20)).await;
     for path in ["/verify", "/settle"] {
-        let response = world.post(path, world.body(1).to_string()).await;
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert!(response.headers().contains_key("retry-after"));
-        let body: Value = response.json().await.unwrap();
-        assert_eq!(body["error"], "rpc_unavailable");
-        assert_eq!(body["retriable"], true);
+        let word = world.unavailable(path, &world.body(1)).await;
+        assert_eq!(word, "rpc_unavailable");
     }
     let ready = world.get("/ready").await;
     assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -381,9 +516,8 @@ async fn an_rpc_that_is_down_decides_nothing() {
     assert_eq!(world.get("/ready").await.status(), StatusCode::OK);
 }
 
-#[tokio::test]
-async fn what_is_lost_is_sent_again_and_signed_again_until_it_expires() {
-    let world = World::new().await;
+async fn what_is_lost_is_sent_again_and_signed_again_until_it_expires(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
     world.chain.state().fate = Fate::Lost;
     assert_eq!(
         reason(&world.settle(&world.body(1)).await),
@@ -392,23 +526,13 @@ async fn what_is_lost_is_sent_again_and_signed_again_until_it_expires() {
     {
         let state = world.chain.state();
         assert!(state.sent.len() > 1, "never sent again");
-        assert!(
-            state
-                .sent
-                .iter()
-                .all(|signature| *signature == state.sent[0])
-        );
+        assert_eq!(state.transactions().len(), 1);
     }
     // The blockhash dies: a new transaction carries the same intent.
     world.chain.state().height += LIFE + 1;
-    for _ in 0..500 {
-        if world.intent(1).await.attempts.len() == 2 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(world.intent(1).await.attempts.len(), 2);
-    assert!(world.chain.state().written_ahead);
+    let view = world.until(1, |view| view.attempts.len() == 2).await;
+    assert_eq!(view.digest, hex::encode(world.scene.intent(1).digest()));
+    world.written_ahead();
     // The intent dies as well.
     {
         let mut state = world.chain.state();
@@ -425,9 +549,8 @@ async fn what_is_lost_is_sent_again_and_signed_again_until_it_expires() {
     );
 }
 
-#[tokio::test]
-async fn a_restart_takes_up_what_was_open() {
-    let world = World::new().await;
+async fn a_restart_takes_up_what_was_open(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
     world.chain.state().fate = Fate::Lost;
     assert_eq!(
         reason(&world.settle(&world.body(1)).await),
@@ -441,9 +564,8 @@ async fn a_restart_takes_up_what_was_open() {
     assert_eq!(world.intent(1).await.attempts.len(), 1);
 }
 
-#[tokio::test]
-async fn a_caller_who_hangs_up_can_ask_again() {
-    let world = World::new().await;
+async fn a_caller_who_hangs_up_can_ask_again(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
     world.chain.state().fate = Fate::Processed;
     let url = format!("{}/settle", world.relayer.url());
     let call = world
@@ -459,7 +581,7 @@ async fn a_caller_who_hangs_up_can_ask_again() {
     for _ in 0..100 {
         let answer = world.settle(&world.body(1)).await;
         if answer.success {
-            assert_eq!(world.chain.state().sent.len(), 1);
+            assert_eq!(world.chain.state().transactions().len(), 1);
             return;
         }
         assert_eq!(reason(&answer), "duplicate_settlement");
@@ -563,7 +685,7 @@ async fn overload_is_said_before_anything_is_spent() {
     assert_eq!(response.headers()["retry-after"], "1");
     let body: Value = response.json().await.unwrap();
     assert_eq!(body["error"], "overloaded");
-    assert_eq!(world.chain.state().sent.len(), 1);
+    assert_eq!(world.chain.state().transactions().len(), 1);
 }
 
 #[tokio::test]
@@ -709,14 +831,8 @@ async fn readiness_names_what_fails() {
 async fn the_wrong_cluster_stops_the_start() {
     let mut scene = Scene::default();
     scene.config.genesis_hash = [1; 32];
-    let dir = TempDir::new().unwrap();
     let chain = Arc::new(FakeChain::new(&scene));
-    let result = Relayer::start_with(
-        config(&dir, QUICK),
-        Arc::clone(&chain) as _,
-        FeePayer::new(keypair(1)),
-    )
-    .await;
+    let result = start(&Store::sqlite(), &chain, &scene, QUICK).await;
     let Err(StartError::Cluster(message)) = result else {
         panic!("started on the wrong cluster");
     };
@@ -746,6 +862,8 @@ async fn a_deployment_that_comes_later_is_waited_for() {
         "not_ready"
     );
     world.chain.state().accounts.extend(scene.accounts());
+    // A fee payer's balance is looked at every other second.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert!(world.settle(&world.body(1)).await.success);
     // A cluster that turns out to be another one later is noticed as well.
     let mut other = scene.config;
@@ -755,6 +873,7 @@ async fn a_deployment_that_comes_later_is_waited_for() {
         .state()
         .accounts
         .insert(address::config().0, raw(&other));
+    tokio::time::sleep(Duration::from_millis(20)).await;
     let response = world.post("/settle", world.body(2).to_string()).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
@@ -773,7 +892,7 @@ async fn a_stop_answers_whoever_waits() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let begun = std::time::Instant::now();
-    world.relayer.stop().await;
+    world.stop().await;
     assert!(begun.elapsed() < Duration::from_secs(10));
     let answer: SettleResponse = waiting.await.unwrap();
     assert_eq!(reason(&answer), "settlement_pending");

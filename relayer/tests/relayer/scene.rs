@@ -1,4 +1,4 @@
-//! A deployment with one service and one payer, as accounts.
+//! A deployment with one service and its payers, as accounts.
 
 use bytemuck::Zeroable;
 use serde_json::{Value, json};
@@ -40,6 +40,10 @@ pub struct Scene {
     pub nonce: Option<NonceAccount>,
     pub source: Option<TokenAccount>,
     pub relayer_lamports: u64,
+    /// What a second fee payer holds; there is none if nothing.
+    pub second_lamports: Option<u64>,
+    /// How many payers there are beside the first, with the same lanes and as much money each.
+    pub others: u8,
 }
 
 pub fn keypair(seed: u8) -> Keypair {
@@ -66,6 +70,21 @@ pub fn facilitator() -> Address {
 pub fn service() -> Address {
     address::service(&key(5), 7).0
 }
+/// Another fee payer's key.
+pub fn second() -> Keypair {
+    keypair(10)
+}
+/// The first payer is 0.
+pub fn payer_of(index: u8) -> Address {
+    if index == 0 {
+        payer()
+    } else {
+        key(100 + index)
+    }
+}
+pub fn nonce_account_of(index: u8) -> Address {
+    address::nonce_account(&payer_of(index), &DEVNET_USDC).0
+}
 pub fn nonce_account() -> Address {
     address::nonce_account(&payer(), &DEVNET_USDC).0
 }
@@ -83,7 +102,7 @@ pub fn home() -> Home {
 
 pub fn settler() -> Settler {
     Settler {
-        relayer: relayer(),
+        relayers: vec![relayer()],
         facilitator: facilitator(),
         margin_secs: 5,
     }
@@ -171,6 +190,8 @@ impl Default for Scene {
             nonce: Some(nonce),
             source: Some(source),
             relayer_lamports: 1_000_000_000,
+            second_lamports: None,
+            others: 0,
         }
     }
 }
@@ -184,7 +205,6 @@ impl Scene {
             now: self.now,
             config: self.config,
             facilitator: self.facilitator,
-            fee_payer_lamports: self.relayer_lamports,
             accepted: lookup(self.accepted),
             mint: self.mint(),
             service: Lookup::Found(self.service),
@@ -204,14 +224,7 @@ impl Scene {
             (facilitator(), raw(&self.facilitator)),
             (service(), raw(&self.service)),
             (DEVNET_USDC, self.mint.clone()),
-            (
-                relayer(),
-                RawAccount {
-                    owner: sluice_sdk::SYSTEM_PROGRAM,
-                    lamports: self.relayer_lamports,
-                    data: Vec::new(),
-                },
-            ),
+            (relayer(), lamports_of(self.relayer_lamports)),
         ];
         if let Some(accepted) = &self.accepted {
             accounts.push((address::accepted_mint(&DEVNET_USDC).0, raw(accepted)));
@@ -221,6 +234,23 @@ impl Scene {
         }
         if let Some(token) = &self.source {
             accounts.push((source(), raw_token(token)));
+        }
+        if let Some(lamports) = self.second_lamports {
+            accounts.push((key(10), lamports_of(lamports)));
+        }
+        for index in 1..=self.others {
+            let owner = payer_of(index);
+            let source = address::token_account(&owner, &DEVNET_USDC, &TOKEN_PROGRAM);
+            let mut nonce = self.nonce.unwrap();
+            nonce.payer = owner.to_bytes();
+            nonce.source = source.to_bytes();
+            let mut token = self.source.unwrap();
+            token.owner = owner;
+            token.delegate = token
+                .delegate
+                .map(|(_, amount)| (nonce_account_of(index), amount));
+            accounts.push((nonce_account_of(index), raw(&nonce)));
+            accounts.push((source, raw_token(&token)));
         }
         accounts
     }
@@ -238,6 +268,14 @@ impl Scene {
             nonce,
             expires_at: u32::try_from(self.now + 60).unwrap(),
             resource: [5; 16],
+        }
+    }
+
+    /// An intent of one of several payers.
+    pub fn intent_of(&self, payer: u8, nonce: u64) -> UnsignedIntent {
+        UnsignedIntent {
+            nonce_account: nonce_account_of(payer),
+            ..self.intent(nonce)
         }
     }
 
@@ -301,6 +339,15 @@ impl Scene {
 pub fn parse(body: Value) -> Result<Payment, sluice_relayer::reason::Rejection> {
     let request: FacilitatorRequest = serde_json::from_value(body).unwrap();
     Payment::parse(&request, &home())
+}
+
+/// An account that holds lamports alone.
+pub fn lamports_of(lamports: u64) -> RawAccount {
+    RawAccount {
+        owner: sluice_sdk::SYSTEM_PROGRAM,
+        lamports,
+        data: Vec::new(),
+    }
 }
 
 pub fn clock(now: i64) -> RawAccount {

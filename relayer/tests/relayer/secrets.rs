@@ -85,12 +85,16 @@ fn a_configuration_shows_no_url_that_may_carry_a_key() {
         network = "solana"
         rpc_url = "https://rpc.example.com/v1/hush?api-key=hush"
         ws_url = "wss://user:hush@rpc.example.com/hush"
+        database_url = "postgres://relayer:hush@db.example.com/ledger?password=hush"
         facilitator = "11111111111111111111111111111112"
         fee_payer = { keypair = "key.json" }
         "#,
     )
     .unwrap();
-    let shown = format!("{config:?} {} {:?}", config.rpc_url, config.ws_url);
+    let shown = format!(
+        "{config:?} {} {:?} {}",
+        config.rpc_url, config.ws_url, config.database_url
+    );
     assert!(shown.contains("https://rpc.example.com"));
     assert!(!shown.contains("hush"), "{shown}");
 }
@@ -126,10 +130,10 @@ async fn logs_at_their_loudest_hold_no_key() {
     world.chain.state().down = true;
     world.post("/settle", world.body(3).to_string()).await;
     world.post("/settle", "{").await;
-    world.relayer.stop().await;
+    let digest = hex::encode(world.scene.intent(1).digest());
+    world.stop().await;
 
     let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
-    let digest = hex::encode(world.scene.intent(1).digest());
     assert!(
         text.contains(&digest),
         "the digest is what one searches for"

@@ -1,0 +1,5 @@
+//! Load: hundreds of payers against one relayer, over HTTP, as fast as they get answers.
+
+pub mod drive;
+pub mod payers;
+pub mod report;

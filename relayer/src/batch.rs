@@ -1,0 +1,482 @@
+//! Group commit: payments of one service that come while its previous transaction is being signed and sent share the
+//! next one.
+//!
+//! One task a service. Idle, it adds no delay: a payment that comes alone is signed at once. Busy, it takes what has
+//! gathered meanwhile, so the batch grows with the load, and the cost of a payment falls with it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sluice_intent::Digest;
+use sluice_sdk::{
+    Address,
+    instructions::{self, ServiceAccounts, SettleItem},
+    transaction::{self, BuildError, Version},
+};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+
+use crate::{
+    budget,
+    desk::Answer,
+    engine::{Engine, Unavailable},
+    follow::Sent,
+    ledger::{Candidate, Claim, LedgerError, NewPayment, State, Transaction},
+    reason::{Reason, Rejection},
+    verify::nonce_conflict,
+};
+
+/// A payment that waits for its transaction.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// What the ledger will say of it; a payment that is signed again is in there already.
+    pub candidate: Candidate,
+    /// The accounts of its service.
+    pub accounts: Arc<ServiceAccounts>,
+    /// The entry with its accounts.
+    pub settle: SettleItem,
+    /// How often a transaction that carried it failed as a whole. Such a payment travels alone.
+    pub failures: u32,
+}
+
+impl Item {
+    /// The payment's digest.
+    pub fn digest(&self) -> &Digest {
+        self.candidate.digest()
+    }
+}
+
+/// Payments that may wait for one service; beyond it the caller is told to come later.
+const QUEUE: usize = 8_192;
+/// A task with nothing to do for this long ends.
+const IDLE: Duration = Duration::from_secs(60);
+/// Transactions of one service that are being written down and sent at once. They share commits of the ledger.
+const MOST_UNDER_WAY: usize = 16;
+/// How often a batch is written down that other relayers are in the way of.
+const SEAL_TRIES: u32 = 4;
+/// The next batch is made without waiting for a send that takes longer.
+const SEND_WAIT: Duration = Duration::from_millis(200);
+
+/// The batches of every service.
+#[derive(Default)]
+pub struct Batches {
+    queues: Mutex<HashMap<Address, mpsc::Sender<Item>>>,
+    /// The most payments that fit, by format and by recipients: measured once.
+    most: Mutex<HashMap<(bool, usize), usize>>,
+}
+
+impl Engine {
+    /// Puts a payment in line for its service's next transaction.
+    pub(crate) fn enqueue(self: &Arc<Self>, item: Item) -> Result<(), Unavailable> {
+        let service = item.accounts.service;
+        let mut queues = self
+            .batches
+            .queues
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let item = match queues
+            .get(&service)
+            .map(|queue| queue.try_send(item.clone()))
+        {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(mpsc::error::TrySendError::Full(_))) => return Err(Unavailable::Overloaded),
+            Some(Err(mpsc::error::TrySendError::Closed(item))) => item,
+            None => item,
+        };
+        let (queue, items) = mpsc::channel(QUEUE);
+        if queue.try_send(item).is_err() {
+            return Err(Unavailable::Overloaded);
+        }
+        queues.insert(service, queue);
+        let engine = Arc::clone(self);
+        self.tasks.spawn(engine.batch(items));
+        Ok(())
+    }
+
+    async fn batch(self: Arc<Self>, mut items: mpsc::Receiver<Item>) {
+        let mut waiting: Vec<Item> = Vec::new();
+        let mut under_way = JoinSet::new();
+        loop {
+            while under_way.try_join_next().is_some() {}
+            if waiting.is_empty() {
+                let first = tokio::select! {
+                    first = tokio::time::timeout(IDLE, items.recv()) => first,
+                    () = self.draining.cancelled() => {
+                        // What is in line is still settled: its callers were told nothing yet.
+                        items.close();
+                        Ok(items.recv().await)
+                    }
+                };
+                match first {
+                    Ok(Some(item)) => waiting.push(item),
+                    Ok(None) => return,
+                    Err(_) => {
+                        // Closed first, so that whoever finds it closed makes another.
+                        items.close();
+                        match items.recv().await {
+                            Some(item) => waiting.push(item),
+                            None => return,
+                        }
+                    }
+                }
+            }
+            let most = self.most(&waiting[0]);
+            self.gather(&mut items, &mut waiting, most, &mut under_way)
+                .await;
+            let batch = self.cut(&mut waiting, most);
+            let engine = Arc::clone(&self);
+            under_way.spawn(async move { engine.settle_batch(batch).await });
+        }
+    }
+
+    /// Waits until the next batch is due: at once while nothing is under way, and otherwise when it is full, or one of
+    /// those under way is sent, or the first of it has waited long enough.
+    async fn gather(
+        &self,
+        items: &mut mpsc::Receiver<Item>,
+        waiting: &mut Vec<Item>,
+        most: usize,
+        under_way: &mut JoinSet<()>,
+    ) {
+        let until = Instant::now() + self.settings.batch.linger();
+        let mut open = true;
+        loop {
+            while waiting.len() < most
+                && let Ok(item) = items.try_recv()
+            {
+                waiting.push(item);
+            }
+            while under_way.try_join_next().is_some() {}
+            let crowded = under_way.len() >= MOST_UNDER_WAY;
+            let due = waiting.len() >= most || under_way.is_empty() || Instant::now() >= until;
+            if due && !crowded {
+                return;
+            }
+            tokio::select! {
+                item = items.recv(), if open && waiting.len() < most => match item {
+                    Some(item) => waiting.push(item),
+                    None => open = false,
+                },
+                _ = under_way.join_next(), if !under_way.is_empty() => {
+                    if !crowded {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep_until(until), if !crowded => {}
+            }
+        }
+    }
+
+    /// Takes the next batch off what waits: payments that share their service's accounts, at most as many as fit. One
+    /// whose transaction failed before travels alone.
+    fn cut(&self, waiting: &mut Vec<Item>, most: usize) -> Vec<Item> {
+        let mut batch = vec![waiting.remove(0)];
+        if batch[0].failures > 0 {
+            return batch;
+        }
+        let mut i = 0;
+        while i < waiting.len() && batch.len() < most {
+            if waiting[i].failures == 0 && waiting[i].accounts == batch[0].accounts {
+                batch.push(waiting.remove(i));
+            } else {
+                i += 1;
+            }
+        }
+        batch
+    }
+
+    /// The most payments that one transaction takes, by bytes, by compute and by cost.
+    fn most(&self, item: &Item) -> usize {
+        let large = self.takes_v1();
+        let recipients = item.accounts.recipients.len();
+        let key = (large, recipients);
+        let known = |map: &HashMap<(bool, usize), usize>| map.get(&key).copied();
+        let lock = || {
+            self.batches
+                .most
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(most) = known(&lock()) {
+            return most;
+        }
+        let version = if large { Version::V1 } else { Version::V0 };
+        let bound = budget::most_payments(recipients).min(self.settings.batch.max_payments);
+        // At the dearest that the price may become: a batch that costs more than is allowed would not be made at all.
+        let fees = self.settings.fees.dearest();
+        let affordable = |count: usize| {
+            let budget = budget::of_settlement(count, recipients, &fees);
+            budget::cost(&budget) <= fees.max_lamports_per_transaction
+        };
+        let mut most = 1;
+        while most < bound && affordable(most + 1) && fits(version, &item.accounts, most + 1) {
+            most += 1;
+        }
+        tracing::info!(
+            recipients,
+            most,
+            ?version,
+            "payments that fit in a transaction"
+        );
+        lock().insert(key, most);
+        most
+    }
+
+    /// Seals a batch, sends it, and hands it to the follower.
+    async fn settle_batch(self: &Arc<Self>, mut items: Vec<Item>) {
+        // Whoever waited too long has withdrawn.
+        items.retain(|item| self.desk.begin(item.digest()));
+        if items.is_empty() {
+            return;
+        }
+        let recipe = match self.recipe(&items).await {
+            Ok(recipe) => Arc::new(recipe),
+            Err(error) => return self.give_back(&items, &error),
+        };
+        let mut tries = 1;
+        let sealed = loop {
+            let candidates = items.iter().map(|item| item.candidate.clone()).collect();
+            let recipe = Arc::clone(&recipe);
+            let sealed = self
+                .ledger
+                .seal(candidates, move |places| recipe.sign(places))
+                .await;
+            match sealed {
+                Ok(sealed) => break sealed,
+                // Another relayer takes on some of the same: what it leaves is this one's.
+                Err(LedgerError::Contended(problem)) if tries < SEAL_TRIES => {
+                    tracing::debug!(%problem, tries, "another relayer was faster");
+                    tries += 1;
+                }
+                Err(error) => return self.unsealed(&items, error),
+            }
+        };
+        let transaction = match sealed.transaction {
+            Ok(transaction) => transaction,
+            Err(error) => return self.give_back(&items, &error),
+        };
+        let mut carried = Vec::with_capacity(items.len());
+        for (item, claim) in items.into_iter().zip(sealed.claims) {
+            match claim {
+                Claim::Sealed => carried.push(item),
+                Claim::NonceConflict => self.desk.release(
+                    item.digest(),
+                    Answer::Refused {
+                        rejection: nonce_conflict(),
+                        transaction: None,
+                    },
+                ),
+                // Another relayer has it: what it says of it is asked of the ledger.
+                Claim::Known(row) => self.elsewhere(item.digest(), &row),
+            }
+        }
+        let Some(transaction) = transaction else {
+            return;
+        };
+        let signature = transaction.signature;
+        for item in &carried {
+            self.desk
+                .advance(item.digest(), State::Signed, Some(signature));
+        }
+        self.metrics.batch(carried.len(), transaction.fee_lamports);
+        let wire = Arc::new(transaction.wire);
+        self.follower.follow(Sent {
+            signature,
+            wire: Arc::clone(&wire),
+            last_valid_block_height: transaction.last_valid_block_height,
+            fee_lamports: transaction.fee_lamports,
+            items: carried,
+        });
+        let engine = Arc::clone(self);
+        let send = self
+            .tasks
+            .spawn(async move { engine.send(signature, &wire).await });
+        // While it is under way the next batch gathers.
+        let _ = tokio::time::timeout(SEND_WAIT, send).await;
+    }
+
+    async fn send(&self, signature: solana_signature::Signature, wire: &[u8]) {
+        match self.chain.send(wire).await {
+            Ok(()) => {
+                tracing::debug!(transaction = %signature, "transaction sent");
+                self.ledger.mark_sent(signature);
+            }
+            // Says nothing: the follower sends again.
+            Err(error) => {
+                tracing::warn!(transaction = %signature, %error, "no word about the send; it will be repeated");
+            }
+        }
+    }
+
+    /// Everything that a transaction is made of, so that making it waits for nothing.
+    async fn recipe(&self, items: &[Item]) -> Result<Recipe, Unavailable> {
+        let accounts = Arc::clone(&items[0].accounts);
+        let facilitator = self.facilitator().await?;
+        let key = self.signers.pick(facilitator.relayer_keys())?.clone();
+        let fees = self.fees_now(accounts.service, accounts.vault).await;
+        let largest = budget::of_settlement(items.len(), accounts.recipients.len(), &fees);
+        let lamports = budget::cost(&largest);
+        let most = fees.max_lamports_per_transaction;
+        if lamports > most {
+            return Err(Unavailable::NotReady(format!(
+                "a settlement would cost {lamports} lamports, over the cap of {most}: raise \
+                 fees.max_lamports_per_transaction or lower the priority fee"
+            )));
+        }
+        Ok(Recipe {
+            version: if items.len() > 1 && self.takes_v1() {
+                Version::V1
+            } else {
+                Version::V0
+            },
+            items: items.iter().map(|item| item.settle).collect(),
+            blockhash: self.blockhashes.get().await?,
+            accounts,
+            key,
+            fees,
+        })
+    }
+
+    /// Nothing was written and nothing was sent.
+    fn give_back(&self, items: &[Item], error: &Unavailable) {
+        tracing::warn!(%error, payments = items.len(), "a batch could not be made");
+        for item in items {
+            match &item.candidate {
+                Candidate::New(payment) => {
+                    self.desk
+                        .release(&payment.digest, Answer::Unavailable(error.clone()));
+                }
+                // In the ledger: the follower tries again until it expires.
+                Candidate::Known(digest) => self.desk.advance(digest, State::Signed, None),
+            }
+        }
+    }
+
+    /// The ledger did not take it, and nothing was sent. If the commit did not come back the transaction may be in there
+    /// all the same, and be sent by the chores: then nobody is told that nothing happened until the ledger has said so.
+    fn unsealed(&self, items: &[Item], error: LedgerError) {
+        tracing::error!(%error, payments = items.len(), "a batch could not be written down; nothing was sent");
+        if !matches!(error, LedgerError::Commit(_)) {
+            return self.give_back(items, &Unavailable::Ledger(error));
+        }
+        for item in items {
+            match &item.candidate {
+                Candidate::New(payment) => self.follower.watch(payment.digest),
+                Candidate::Known(digest) => self.desk.advance(digest, State::Signed, None),
+            }
+        }
+    }
+}
+
+/// What a transaction is made of.
+struct Recipe {
+    version: Version,
+    accounts: Arc<ServiceAccounts>,
+    items: Vec<SettleItem>,
+    blockhash: crate::chain::Blockhash,
+    key: crate::keys::FeePayer,
+    fees: crate::config::Fees,
+}
+
+impl Recipe {
+    /// Builds and signs a settlement of the payments in these places.
+    fn sign(&self, places: &[usize]) -> Result<Transaction, Unavailable> {
+        let items: Vec<SettleItem> = places
+            .iter()
+            .filter_map(|place| self.items.get(*place).copied())
+            .collect();
+        let broken = |error: BuildError| Unavailable::NotReady(error.to_string());
+        let budget = budget::of_settlement(items.len(), self.accounts.recipients.len(), &self.fees);
+        let key = self.key.address();
+        // Alone, a payment that cannot settle fails its transaction, so that its reason is in the status. In a batch
+        // it is skipped, and the others settle.
+        let strict = items.len() == 1;
+        let settle = instructions::settle(&key, &self.accounts, &items, strict);
+        let built = transaction::build(
+            self.version,
+            &key,
+            &[settle],
+            &budget,
+            self.blockhash.hash,
+            &[self.key.signer()],
+        )
+        .map_err(broken)?;
+        let signature =
+            built.signatures.first().copied().ok_or_else(|| {
+                Unavailable::NotReady("the transaction has no signature".to_owned())
+            })?;
+        Ok(Transaction {
+            signature,
+            wire: transaction::wire(&built).map_err(broken)?,
+            last_valid_block_height: self.blockhash.last_valid_block_height,
+            fee_payer: key,
+            fee_lamports: budget::cost(&budget),
+            service: self.accounts.service,
+        })
+    }
+}
+
+/// Whether `count` payments of different payers fit in a transaction.
+fn fits(version: Version, accounts: &ServiceAccounts, count: usize) -> bool {
+    let other = |i: usize, tag: u8| {
+        let mut key = [tag; 32];
+        key[..8].copy_from_slice(&(i as u64).to_le_bytes());
+        Address::new_from_array(key)
+    };
+    let entry = sluice_intent::Entry::decode(&[0; sluice_intent::ENTRY_LEN]);
+    let items: Vec<SettleItem> = (0..count)
+        .map(|i| SettleItem {
+            entry,
+            source: other(i, 0xA5),
+            nonce_account: other(i, 0x5A),
+        })
+        .collect();
+    let key = solana_keypair::Keypair::new_from_array([1; 32]);
+    let payer = Address::new_from_array(*solana_signer::Signer::pubkey(&key).as_array());
+    let settle = instructions::settle(&payer, accounts, &items, false);
+    let budget = sluice_sdk::transaction::Budget {
+        compute_units: 1,
+        unit_price: 1,
+        loaded_bytes: 1,
+    };
+    transaction::build(
+        version,
+        &payer,
+        &[settle],
+        &budget,
+        solana_hash::Hash::default(),
+        &[&key],
+    )
+    .is_ok()
+}
+
+/// A payment as the ledger will keep it.
+pub(crate) fn new_payment(
+    admission: &crate::verify::Admission,
+    version: sluice_sdk::x402::Version,
+) -> NewPayment {
+    let intent = &admission.signed.intent;
+    let legs = admission.accounts.recipients.len();
+    NewPayment {
+        digest: admission.digest,
+        version,
+        payer: admission.payer,
+        service: intent.service,
+        mint: admission.mint,
+        amount: intent.amount,
+        nonce_account: intent.nonce_account,
+        opened_slot: intent.opened_slot,
+        lane: intent.lane,
+        nonce: intent.nonce,
+        expires_at: i64::from(intent.expires_at),
+        entry: admission.item.entry,
+        split: sluice_sdk::x402::SplitShares::of_shares(&admission.shares, legs),
+    }
+}
+
+/// The reason for a payment whose transaction failed for no reason of its own.
+pub(crate) fn unexpected(problem: impl std::fmt::Display) -> Rejection {
+    Rejection::new(Reason::UnexpectedSettle, problem.to_string())
+}

@@ -1,0 +1,207 @@
+//! What the cluster says by itself: one subscription to the log of every transaction that names our facilitator.
+//!
+//! A notice tells that a transaction is confirmed and what it did with each entry, so nobody has to ask. It is a
+//! hint for speed: notices get lost, with the connection and without, and whatever is open is asked about all the same,
+//! only less often.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use sluice_sdk::Address;
+use solana_signature::Signature;
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_tungstenite::{connect_async, tungstenite::Message};
+use tokio_util::sync::CancellationToken;
+
+use super::{TransactionError, codes_in_logs};
+use crate::config::SecretUrl;
+
+/// Between two tries to connect: the first pause, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A connection on which nothing comes for this long is asked whether it lives, and then given up.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// A transaction that the cluster has voted for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// Its signature.
+    pub signature: Signature,
+    /// The slot of its block.
+    pub slot: u64,
+    /// Why it failed, if it did.
+    pub error: Option<TransactionError>,
+    /// The result codes of its settlement, if its log has them.
+    pub codes: Option<Vec<u8>>,
+}
+
+/// A subscription that is kept up.
+#[derive(Debug)]
+pub struct Notices {
+    /// What comes.
+    pub queue: mpsc::UnboundedReceiver<Notice>,
+    connected: Arc<AtomicBool>,
+    _open: Option<mpsc::UnboundedSender<Notice>>,
+}
+
+impl Notices {
+    /// Subscribes at `url` to what names `facilitator`, until `stop`.
+    pub fn start(url: SecretUrl, facilitator: Address, stop: CancellationToken) -> Self {
+        let (sender, queue) = mpsc::unbounded_channel();
+        let connected = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&connected);
+        tokio::spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let heard = tokio::select! {
+                    () = stop.cancelled() => return,
+                    heard = listen(&url, &facilitator, &sender, &flag) => heard,
+                };
+                if flag.swap(false, Ordering::Relaxed) {
+                    pause = FIRST_PAUSE;
+                }
+                // The error may hold the URL, and that a key: only its kind is told.
+                tracing::warn!(url = %url, reason = heard.unwrap_or_else(|problem| problem), "no notices from the cluster; it is asked instead");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                }
+            }
+        });
+        Self {
+            queue,
+            connected,
+            _open: None,
+        }
+    }
+
+    /// No subscription: nothing ever comes.
+    pub fn none() -> Self {
+        let (sender, queue) = mpsc::unbounded_channel();
+        Self {
+            queue,
+            connected: Arc::default(),
+            // Waiting for a notice then waits, and does not end.
+            _open: Some(sender),
+        }
+    }
+
+    /// Whether notices come now.
+    pub fn connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+}
+
+/// Listens until the connection ends. Says why it did.
+async fn listen(
+    url: &SecretUrl,
+    facilitator: &Address,
+    notices: &mpsc::UnboundedSender<Notice>,
+    connected: &AtomicBool,
+) -> Result<&'static str, &'static str> {
+    let connection = timeout(SILENCE, connect_async(url.expose()));
+    let (mut socket, _) = connection
+        .await
+        .map_err(|_| "no connection in time")?
+        .map_err(|_| "no connection")?;
+    let subscribe = json!({
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "logsSubscribe",
+        "params": [{"mentions": [facilitator.to_string()]}, {"commitment": "confirmed"}],
+    });
+    let text = Message::text(subscribe.to_string());
+    socket
+        .send(text)
+        .await
+        .map_err(|_| "the subscription could not be sent")?;
+    let mut asked = false;
+    loop {
+        match timeout(SILENCE, socket.next()).await {
+            Err(_) if asked => return Ok("the connection is dead"),
+            Err(_) => {
+                asked = true;
+                let ping = socket.send(Message::Ping(Vec::new().into())).await;
+                ping.map_err(|_| "the connection broke")?;
+            }
+            Ok(None) => return Ok("the connection was closed"),
+            Ok(Some(Err(_))) => return Ok("the connection broke"),
+            Ok(Some(Ok(message))) => {
+                asked = false;
+                let Message::Text(text) = message else {
+                    continue;
+                };
+                let Ok(value) = serde_json::from_str::<Value>(&text) else {
+                    continue;
+                };
+                if value["id"] == 1 {
+                    if !value["error"].is_null() {
+                        return Ok("the subscription was refused");
+                    }
+                    connected.store(true, Ordering::Relaxed);
+                    tracing::info!(url = %url, "subscribed to the facilitator's transactions");
+                } else if let Some(notice) = read(&value)
+                    && notices.send(notice).is_err()
+                {
+                    return Ok("nobody listens");
+                }
+            }
+        }
+    }
+}
+
+/// Reads a notification; `None` for anything else.
+fn read(value: &Value) -> Option<Notice> {
+    let result = &value["params"]["result"];
+    let about = &result["value"];
+    let lines = about["logs"].as_array()?;
+    Some(Notice {
+        signature: about["signature"].as_str()?.parse().ok()?,
+        slot: result["context"]["slot"].as_u64()?,
+        error: match &about["err"] {
+            Value::Null => None,
+            json => Some(TransactionError { json: json.clone() }),
+        },
+        codes: codes_in_logs(lines.iter().filter_map(Value::as_str)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_notification_is_read() {
+        let signature = Signature::from([7; 64]);
+        let program = sluice_sdk::PROGRAM_ID;
+        let mut value = json!({
+            "method": "logsNotification",
+            "params": {"subscription": 3, "result": {
+                "context": {"slot": 42},
+                "value": {
+                    "signature": signature.to_string(),
+                    "err": null,
+                    "logs": ["Program log: hello", format!("Program return: {program} AAAD")],
+                },
+            }},
+        });
+        let notice = read(&value).unwrap();
+        assert_eq!((notice.signature, notice.slot), (signature, 42));
+        assert_eq!((notice.error, notice.codes), (None, Some(vec![0, 0, 3])));
+        value["params"]["result"]["value"]["err"] =
+            json!({"InstructionError": [0, {"Custom": 6100}]});
+        assert!(read(&value).unwrap().error.is_some());
+        assert_eq!(read(&json!({"id": 1, "result": 3})), None);
+    }
+}

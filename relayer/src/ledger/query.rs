@@ -1,0 +1,193 @@
+//! What is read.
+
+use sluice_intent::Digest;
+use solana_signature::Signature;
+use sqlx::{AnyConnection, Row};
+
+use super::{
+    Attempt, Ledger, LedgerError, OpenTransaction, PaymentRow, placeholders,
+    row::{column, digest as read_digest, from_sql, parse, read_attempt, read_payment, small},
+};
+
+/// A payment with the transaction that says most about it.
+const PAYMENT: &str = "SELECT p.digest, p.state, p.payer, p.service, p.mint, p.amount, p.nonce_account, p.opened_slot, \
+     p.lane, p.nonce, p.expires_at, p.x402_version, p.entry, p.split, p.reason, p.message, p.answered, p.created_at, p.updated_at, \
+     t.signature AS attempt_signature, a.position, t.payments, t.fee_lamports, t.slot \
+     FROM payments p LEFT JOIN attempts a ON a.digest = p.digest AND a.signature = coalesce(p.signature, \
+     (SELECT b.signature FROM attempts b JOIN transactions u ON u.signature = b.signature WHERE b.digest = p.digest \
+     ORDER BY b.live DESC, u.signed_at DESC LIMIT 1)) LEFT JOIN transactions t ON t.signature = a.signature";
+
+pub(super) async fn find(
+    connection: &mut AnyConnection,
+    digest: &Digest,
+) -> Result<Option<PaymentRow>, LedgerError> {
+    let sql = format!("{PAYMENT} WHERE p.digest = $1");
+    let row = sqlx::query(&sql)
+        .bind(hex::encode(digest))
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(read_payment).transpose()
+}
+
+impl Ledger {
+    /// A payment.
+    pub async fn payment(&self, digest: &Digest) -> Result<Option<PaymentRow>, LedgerError> {
+        let mut connection = self.reader.acquire().await?;
+        find(&mut connection, digest).await
+    }
+
+    /// Payments by digest; those that are not there are left out.
+    pub async fn payments(&self, digests: &[Digest]) -> Result<Vec<PaymentRow>, LedgerError> {
+        if digests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "{PAYMENT} WHERE p.digest IN ({})",
+            placeholders(1, digests.len())
+        );
+        let mut query = sqlx::query(&sql);
+        for digest in digests {
+            query = query.bind(hex::encode(digest));
+        }
+        let rows = query.fetch_all(&self.reader).await?;
+        rows.iter().map(read_payment).collect()
+    }
+
+    /// The signatures of every transaction ever made for a payment, the first first.
+    pub async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT t.signature FROM attempts a JOIN transactions t ON t.signature = a.signature WHERE a.digest = $1 \
+             ORDER BY t.signed_at, t.signature",
+        )
+        .bind(hex::encode(digest))
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(|row| column(row, "signature")).collect()
+    }
+
+    /// A transaction of a payment.
+    pub async fn attempt(
+        &self,
+        digest: &Digest,
+        signature: &Signature,
+    ) -> Result<Option<Attempt>, LedgerError> {
+        let row = sqlx::query(
+            "SELECT t.signature AS attempt_signature, a.position, t.payments, t.fee_lamports, t.slot FROM attempts a \
+             JOIN transactions t ON t.signature = a.signature WHERE a.digest = $1 AND a.signature = $2",
+        )
+        .bind(hex::encode(digest))
+        .bind(signature.to_string())
+        .fetch_optional(&self.reader)
+        .await?;
+        row.as_ref().map_or(Ok(None), read_attempt)
+    }
+
+    /// How many transactions of a payment landed and failed as a whole.
+    pub async fn failures(&self, digest: &Digest) -> Result<u32, LedgerError> {
+        let row = sqlx::query(
+            "SELECT count(*) AS failures FROM attempts a JOIN transactions t ON t.signature = a.signature \
+             WHERE a.digest = $1 AND t.outcome = 'failed'",
+        )
+        .bind(hex::encode(digest))
+        .fetch_one(&self.reader)
+        .await?;
+        small(&row, "failures")
+    }
+
+    /// This replica's transactions whose fate is open, the oldest first.
+    pub async fn open_transactions(&self) -> Result<Vec<OpenTransaction>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT t.signature, t.wire, t.last_valid_block_height, a.digest FROM transactions t \
+             JOIN attempts a ON a.signature = t.signature WHERE t.outcome = 'open' AND t.replica = $1 \
+             ORDER BY t.signed_at, t.signature, a.position",
+        )
+        .bind(&self.replica)
+        .fetch_all(&self.reader)
+        .await?;
+        let mut open: Vec<OpenTransaction> = Vec::new();
+        for row in &rows {
+            let text: String = row.try_get("signature")?;
+            let signature = parse(&text, "signature")?;
+            let digest = read_digest(&row.try_get::<String, _>("digest")?)?;
+            match open.last_mut().filter(|last| last.signature == signature) {
+                Some(last) => last.digests.push(digest),
+                None => open.push(OpenTransaction {
+                    signature,
+                    wire: row.try_get("wire")?,
+                    last_valid_block_height: from_sql(
+                        row.try_get("last_valid_block_height")?,
+                        "last_valid_block_height",
+                    )?,
+                    digests: vec![digest],
+                }),
+            }
+        }
+        Ok(open)
+    }
+
+    /// Payments that were signed and have no live transaction left, of this replica: to be signed again, or expired.
+    pub async fn without_transaction(&self) -> Result<Vec<PaymentRow>, LedgerError> {
+        let sql = format!(
+            "{PAYMENT} WHERE p.state IN ('signed', 'sent') AND NOT EXISTS \
+             (SELECT 1 FROM attempts l WHERE l.digest = p.digest AND l.live = 1) \
+             AND EXISTS (SELECT 1 FROM attempts m JOIN transactions n ON n.signature = m.signature \
+             WHERE m.digest = p.digest AND n.replica = $1) ORDER BY p.created_at"
+        );
+        let rows = sqlx::query(&sql)
+            .bind(&self.replica)
+            .fetch_all(&self.reader)
+            .await?;
+        rows.iter().map(read_payment).collect()
+    }
+
+    /// Payments whose intents may still be alive: expiring at `from` (unix seconds of the chain's clock) or later.
+    pub async fn unexpired(&self, from: i64) -> Result<Vec<PaymentRow>, LedgerError> {
+        let sql = format!("{PAYMENT} WHERE p.expires_at >= $1 OR p.state IN ('signed', 'sent')");
+        let rows = sqlx::query(&sql).bind(from).fetch_all(&self.reader).await?;
+        rows.iter().map(read_payment).collect()
+    }
+
+    /// Landed transactions that were not final yet when last looked at, the oldest first, at most `most`.
+    pub async fn unfinal(&self, most: u32) -> Result<Vec<(Signature, u64)>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT signature, slot FROM transactions WHERE outcome = 'landed' AND finalized = 0 AND slot IS NOT NULL \
+             ORDER BY slot LIMIT $1",
+        )
+        .bind(i64::from(most))
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    column(row, "signature")?,
+                    from_sql(row.try_get("slot")?, "slot")?,
+                ))
+            })
+            .collect()
+    }
+
+    /// A page of payments, the newest first, after the one that `cursor` names (its creation and digest).
+    pub async fn page(
+        &self,
+        service: Option<&str>,
+        cursor: Option<(i64, &str)>,
+        most: u32,
+    ) -> Result<Vec<PaymentRow>, LedgerError> {
+        let (before, digest) = cursor.unwrap_or((i64::MAX, ""));
+        let sql = format!(
+            "{PAYMENT} WHERE (p.created_at < $1 OR (p.created_at = $2 AND p.digest < $3)) \
+             AND ($4 = '' OR p.service = $5) ORDER BY p.created_at DESC, p.digest DESC LIMIT $6"
+        );
+        let service = service.unwrap_or_default();
+        let rows = sqlx::query(&sql)
+            .bind(before)
+            .bind(before)
+            .bind(digest.to_owned())
+            .bind(service.to_owned())
+            .bind(service.to_owned())
+            .bind(i64::from(most))
+            .fetch_all(&self.reader)
+            .await?;
+        rows.iter().map(read_payment).collect()
+    }
+}

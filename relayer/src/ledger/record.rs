@@ -1,0 +1,235 @@
+//! What is written about payments that were signed.
+
+use std::collections::BTreeMap;
+
+use sluice_intent::Digest;
+use solana_signature::Signature;
+use sqlx::{AnyConnection, Row};
+
+use super::{
+    Ledger, LedgerError, placeholders,
+    row::{digest as read_digest, to_sql},
+    unix_millis,
+};
+use crate::reason::Rejection;
+
+/// What a landed transaction did with one of its payments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Landing {
+    /// It was paid.
+    Paid {
+        /// Whether the one caller who is told so is waiting.
+        answered: bool,
+    },
+    /// It was refused for good.
+    Refused(Rejection),
+    /// It was not touched, and may be signed into another transaction.
+    Untouched,
+}
+
+impl Ledger {
+    /// A node has taken the transaction. Written down with the next commit, whatever that is for: nothing depends on
+    /// it, and a commit of its own would be one more wait for the disk.
+    pub fn mark_sent(&self, signature: Signature) {
+        self.writer.note_sent(signature, unix_millis());
+    }
+
+    /// Has everything written down that waits for a commit.
+    pub async fn flush(&self) -> Result<(), LedgerError> {
+        self.ping().await
+    }
+
+    /// Records where a transaction landed and what became of each of its payments. Gives those whose state this call
+    /// changed: another transaction of the same payment may have been faster.
+    ///
+    /// A transaction that was called dead and landed after all still counts: the chain is right.
+    pub async fn land(
+        &self,
+        signature: Signature,
+        slot: u64,
+        failed: bool,
+        landings: Vec<(Digest, Landing)>,
+    ) -> Result<Vec<Digest>, LedgerError> {
+        self.write(move |connection| {
+            Box::pin(async move { land(connection, &signature, slot, failed, landings).await })
+        })
+        .await
+    }
+
+    /// Records that a transaction can never land.
+    pub async fn bury(&self, signature: Signature) -> Result<(), LedgerError> {
+        self.write(move |connection| {
+            Box::pin(async move { close(connection, &signature.to_string(), "dead", None).await })
+        })
+        .await
+    }
+
+    /// Closes a payment whose intent has expired and whose every transaction is dead.
+    pub async fn expire(&self, digest: Digest, rejection: Rejection) -> Result<bool, LedgerError> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                let done = sqlx::query(
+                    "UPDATE payments SET state = 'expired', reason = $1, message = $2, updated_at = $3 \
+                     WHERE digest = $4 AND state IN ('signed', 'sent') AND NOT EXISTS \
+                     (SELECT 1 FROM attempts a WHERE a.digest = payments.digest AND a.live = 1)",
+                )
+                .bind(rejection.reason.as_str().into_owned())
+                .bind(rejection.message)
+                .bind(unix_millis())
+                .bind(hex::encode(digest))
+                .execute(connection)
+                .await?;
+                Ok(done.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    /// Records that landed transactions can no longer be undone.
+    pub async fn finalize(&self, signatures: Vec<Signature>) -> Result<(), LedgerError> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                for signature in signatures {
+                    let text = signature.to_string();
+                    sqlx::query("UPDATE transactions SET finalized = 1 WHERE signature = $1")
+                        .bind(&text)
+                        .execute(&mut *connection)
+                        .await?;
+                    sqlx::query(
+                        "UPDATE payments SET state = 'finalized' WHERE signature = $1 AND state = 'confirmed'",
+                    )
+                    .bind(&text)
+                    .execute(&mut *connection)
+                    .await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Takes the one success of a paid payment. True for exactly one caller, ever, on any replica.
+    pub async fn take_success(&self, digest: Digest) -> Result<bool, LedgerError> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                let done = sqlx::query(
+                    "UPDATE payments SET answered = 1 WHERE digest = $1 AND answered = 0 \
+                     AND state IN ('confirmed', 'finalized')",
+                )
+                .bind(hex::encode(digest))
+                .execute(connection)
+                .await?;
+                Ok(done.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+}
+
+async fn land(
+    connection: &mut AnyConnection,
+    signature: &Signature,
+    slot: u64,
+    failed: bool,
+    landings: Vec<(Digest, Landing)>,
+) -> Result<Vec<Digest>, LedgerError> {
+    let text = signature.to_string();
+    let outcome = if failed { "failed" } else { "landed" };
+    close(connection, &text, outcome, Some(slot)).await?;
+    // Those that fare alike share a statement.
+    let mut paid: BTreeMap<bool, Vec<Digest>> = BTreeMap::new();
+    let mut changed = Vec::with_capacity(landings.len());
+    for (digest, landing) in landings {
+        match landing {
+            Landing::Paid { answered } => paid.entry(answered).or_default().push(digest),
+            Landing::Untouched => {}
+            Landing::Refused(rejection) => {
+                let done = sqlx::query(
+                    "UPDATE payments SET state = 'failed', signature = $1, reason = $2, message = $3, updated_at = $4 \
+                     WHERE digest = $5 AND state IN ('signed', 'sent') AND NOT EXISTS \
+                     (SELECT 1 FROM attempts a WHERE a.digest = payments.digest AND a.live = 1)",
+                )
+                .bind(&text)
+                .bind(rejection.reason.as_str().into_owned())
+                .bind(rejection.message)
+                .bind(unix_millis())
+                .bind(hex::encode(digest))
+                .execute(&mut *connection)
+                .await?;
+                if done.rows_affected() == 1 {
+                    changed.push(digest);
+                }
+            }
+        }
+    }
+    for (answered, digests) in paid {
+        // Whatever the ledger thought of it before: the tokens have moved.
+        let sql = format!(
+            "UPDATE payments SET state = 'confirmed', signature = $1, reason = NULL, message = NULL, updated_at = $2, \
+             answered = CASE WHEN answered = 1 THEN 1 ELSE $3 END \
+             WHERE state IN ('signed', 'sent', 'failed', 'expired') AND digest IN ({}) RETURNING digest",
+            placeholders(4, digests.len())
+        );
+        let mut query = sqlx::query(&sql)
+            .bind(&text)
+            .bind(unix_millis())
+            .bind(i64::from(answered));
+        for digest in &digests {
+            query = query.bind(hex::encode(digest));
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            changed.push(read_digest(&row.try_get::<String, _>("digest")?)?);
+        }
+    }
+    Ok(changed)
+}
+
+/// Marks transactions as sent.
+pub(super) async fn mark_sent(
+    connection: &mut AnyConnection,
+    sent: &[(Signature, i64)],
+) -> Result<(), LedgerError> {
+    for (signature, at) in sent {
+        let text = signature.to_string();
+        sqlx::query("UPDATE transactions SET sent_at = coalesce(sent_at, $1) WHERE signature = $2")
+            .bind(*at)
+            .bind(&text)
+            .execute(&mut *connection)
+            .await?;
+        // It may have landed before this line is reached.
+        sqlx::query(
+            "UPDATE payments SET state = 'sent', updated_at = $1 WHERE state = 'signed' AND digest IN \
+             (SELECT digest FROM attempts WHERE signature = $2 AND live = 1)",
+        )
+        .bind(*at)
+        .bind(&text)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Ends a transaction.
+async fn close(
+    connection: &mut AnyConnection,
+    signature: &str,
+    outcome: &str,
+    slot: Option<u64>,
+) -> Result<(), LedgerError> {
+    let landed = slot.is_some();
+    let sql = format!(
+        "UPDATE transactions SET outcome = $1, slot = $2 WHERE signature = $3 {}",
+        if landed { "" } else { "AND outcome = 'open'" }
+    );
+    sqlx::query(&sql)
+        .bind(outcome.to_owned())
+        .bind(slot.map(to_sql))
+        .bind(signature.to_owned())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE attempts SET live = 0 WHERE signature = $1")
+        .bind(signature.to_owned())
+        .execute(&mut *connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! What is kept: payments and transactions.
+
+use std::str::FromStr;
+
+use sluice_intent::{Digest, ENTRY_LEN, Entry};
+use sluice_sdk::{
+    Address,
+    x402::{SplitShares, Version},
+};
+use solana_signature::Signature;
+use sqlx::{Row, any::AnyRow};
+
+/// Where a payment stands. The first three are in memory alone; `Finalized`, `Failed` and `Expired` are final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Being judged.
+    Received,
+    /// Judged good; its nonce and its money are reserved.
+    Admitted,
+    /// In a batch that is being signed.
+    Batched,
+    /// A transaction is signed and written down.
+    Signed,
+    /// A node has taken the transaction.
+    Sent,
+    /// It landed, and the cluster has voted for its block.
+    Confirmed,
+    /// It landed, and can no longer be undone.
+    Finalized,
+    /// The program refused it in a transaction that landed, or its transaction failed; nothing was paid.
+    Failed,
+    /// It can no longer land: the intent has expired and every transaction of it is dead.
+    Expired,
+}
+
+impl State {
+    /// Every state, in the order of a payment's life.
+    pub const ALL: [Self; 9] = [
+        Self::Received,
+        Self::Admitted,
+        Self::Batched,
+        Self::Signed,
+        Self::Sent,
+        Self::Confirmed,
+        Self::Finalized,
+        Self::Failed,
+        Self::Expired,
+    ];
+
+    /// The word in the database and on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Admitted => "admitted",
+            Self::Batched => "batched",
+            Self::Signed => "signed",
+            Self::Sent => "sent",
+            Self::Confirmed => "confirmed",
+            Self::Finalized => "finalized",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Whether nobody knows yet if it will be paid.
+    pub fn is_live(self) -> bool {
+        matches!(
+            self,
+            Self::Received | Self::Admitted | Self::Batched | Self::Signed | Self::Sent
+        )
+    }
+
+    /// Whether it was paid.
+    pub fn is_paid(self) -> bool {
+        matches!(self, Self::Confirmed | Self::Finalized)
+    }
+}
+
+/// A payment of the ledger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PaymentRow {
+    /// The intent's digest.
+    pub digest: Digest,
+    /// Where it stands.
+    pub state: State,
+    /// The version of the protocol in which it was asked for.
+    pub version: Version,
+    /// Who pays.
+    pub payer: Address,
+    /// The service.
+    pub service: Address,
+    /// The mint.
+    pub mint: Address,
+    /// Atomic units.
+    pub amount: u64,
+    /// The payer's nonce account.
+    pub nonce_account: Address,
+    /// Slot in which that was opened.
+    pub opened_slot: u64,
+    /// The lane.
+    pub lane: u8,
+    /// The nonce.
+    pub nonce: u64,
+    /// Unix seconds of the chain's clock.
+    pub expires_at: i64,
+    /// The entry as it goes on chain.
+    pub entry: Entry,
+    /// How it is divided, on its own.
+    pub split: SplitShares,
+    /// Why it failed or expired: reason and message.
+    pub verdict: Option<(String, String)>,
+    /// The transaction that landed; else the live one, else the latest.
+    pub attempt: Option<Attempt>,
+    /// Whether `/settle` has answered success.
+    pub answered: bool,
+    /// Unix milliseconds of the relayer's clock.
+    pub created_at: i64,
+    /// Unix milliseconds of the relayer's clock.
+    pub updated_at: i64,
+}
+
+/// A transaction that carries a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its signature.
+    pub signature: Signature,
+    /// The payment's place among its entries.
+    pub position: u32,
+    /// Payments that it carries.
+    pub payments: u32,
+    /// What it costs in all, in lamports.
+    pub fee_lamports: u64,
+    /// The slot it landed in.
+    pub slot: Option<u64>,
+}
+
+/// A transaction whose fate is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Its signature.
+    pub signature: Signature,
+    /// Its bytes.
+    pub wire: Vec<u8>,
+    /// The last block that may hold it.
+    pub last_valid_block_height: u64,
+    /// The payments that it carries, in the order of its entries.
+    pub digests: Vec<Digest>,
+}
+
+/// The ledger could not be read or written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The URL names no database that is known.
+    #[error("must begin with sqlite:// or postgres://")]
+    Url,
+    /// The database refused; nothing was changed.
+    #[error("the ledger did not answer: {0}")]
+    Database(String),
+    /// Another replica changed the same at the same moment; nothing was changed here, and it may be tried again.
+    #[error("another relayer was faster: {0}")]
+    Contended(String),
+    /// A commit did not come back; what it held may be on disk or not.
+    #[error("a commit of the ledger did not come back: {0}")]
+    Commit(String),
+    /// The ledger is not to be written now; nothing was changed.
+    #[error("the ledger takes no changes now")]
+    Closed,
+    /// Its schema could not be brought up to date.
+    #[error("the ledger's schema could not be applied: {0}")]
+    Migrate(String),
+    /// A row holds what this version does not write.
+    #[error("the ledger holds a row that cannot be read: {0}")]
+    Row(String),
+}
+
+impl From<sqlx::Error> for LedgerError {
+    fn from(error: sqlx::Error) -> Self {
+        // Postgres: a row that another commit made meanwhile, a commit that would have to be undone, a deadlock.
+        const CONTENDED: [&str; 3] = ["23505", "40001", "40P01"];
+        let code = error.as_database_error().and_then(|error| error.code());
+        if code.is_some_and(|code| CONTENDED.contains(&code.as_ref())) {
+            Self::Contended(error.to_string())
+        } else {
+            Self::Database(error.to_string())
+        }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for LedgerError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Migrate(error.to_string())
+    }
+}
+
+pub(super) fn read_payment(row: &AnyRow) -> Result<PaymentRow, LedgerError> {
+    let state: String = row.try_get("state")?;
+    let state = State::ALL
+        .into_iter()
+        .find(|known| known.as_str() == state)
+        .ok_or_else(|| LedgerError::Row(format!("state {state:?}")))?;
+    let entry: Vec<u8> = row.try_get("entry")?;
+    let entry: [u8; ENTRY_LEN] = entry
+        .try_into()
+        .map_err(|_| LedgerError::Row("entry has another length".to_owned()))?;
+    let split: String = row.try_get("split")?;
+    let reason: Option<String> = row.try_get("reason")?;
+    let message: Option<String> = row.try_get("message")?;
+    Ok(PaymentRow {
+        digest: digest(&row.try_get::<String, _>("digest")?)?,
+        state,
+        version: match row.try_get::<i64, _>("x402_version")? {
+            1 => Version::V1,
+            _ => Version::V2,
+        },
+        payer: column(row, "payer")?,
+        service: column(row, "service")?,
+        mint: column(row, "mint")?,
+        amount: column(row, "amount")?,
+        nonce_account: column(row, "nonce_account")?,
+        opened_slot: column(row, "opened_slot")?,
+        lane: small(row, "lane")?,
+        nonce: column(row, "nonce")?,
+        expires_at: row.try_get("expires_at")?,
+        entry: Entry::decode(&entry),
+        split: serde_json::from_str(&split)
+            .map_err(|error| LedgerError::Row(format!("split: {error}")))?,
+        verdict: reason.map(|reason| (reason, message.unwrap_or_default())),
+        attempt: read_attempt(row)?,
+        answered: row.try_get::<i64, _>("answered")? != 0,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+/// The transaction of a payment's row, if it has one.
+pub(super) fn read_attempt(row: &AnyRow) -> Result<Option<Attempt>, LedgerError> {
+    let signature: Option<String> = row.try_get("attempt_signature")?;
+    let Some(signature) = signature else {
+        return Ok(None);
+    };
+    Ok(Some(Attempt {
+        signature: parse(&signature, "signature")?,
+        position: small(row, "position")?,
+        payments: small(row, "payments")?,
+        fee_lamports: from_sql(row.try_get("fee_lamports")?, "fee_lamports")?,
+        slot: row
+            .try_get::<Option<i64>, _>("slot")?
+            .map(|slot| from_sql(slot, "slot"))
+            .transpose()?,
+    }))
+}
+
+pub(super) fn digest(text: &str) -> Result<Digest, LedgerError> {
+    let mut digest = Digest::default();
+    hex::decode_to_slice(text, &mut digest)
+        .map_err(|error| LedgerError::Row(format!("digest: {error}")))?;
+    Ok(digest)
+}
+
+/// A column whose text is parsed.
+pub(super) fn column<T: FromStr>(row: &AnyRow, name: &'static str) -> Result<T, LedgerError> {
+    parse(&row.try_get::<String, _>(name)?, name)
+}
+
+pub(super) fn parse<T: FromStr>(text: &str, name: &'static str) -> Result<T, LedgerError> {
+    text.parse()
+        .map_err(|_| LedgerError::Row(format!("{name} {text:?}")))
+}
+
+pub(super) fn small<T: TryFrom<i64>>(row: &AnyRow, name: &'static str) -> Result<T, LedgerError> {
+    let value: i64 = row.try_get(name)?;
+    T::try_from(value).map_err(|_| LedgerError::Row(format!("{name} {value}")))
+}
+
+pub(super) fn from_sql(value: i64, name: &'static str) -> Result<u64, LedgerError> {
+    u64::try_from(value).map_err(|_| LedgerError::Row(format!("{name} {value}")))
+}
+
+/// Slots, heights and lamports: far below 2^63, and a liar's number stays a big one.
+pub(super) fn to_sql(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

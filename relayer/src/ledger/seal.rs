@@ -1,0 +1,336 @@
+//! Taking payments on and writing their transaction down, in one commit.
+
+use std::collections::HashSet;
+
+use sluice_intent::{Digest, Entry};
+use sluice_sdk::{
+    Address,
+    x402::{SplitShares, Version},
+};
+use solana_signature::Signature;
+use sqlx::{AnyConnection, Row};
+
+use super::{
+    Ledger, LedgerError, PaymentRow, placeholders, query::find, row::digest as read_digest,
+    row::to_sql, unix_millis, values,
+};
+
+/// A payment that is about to be signed for the first time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewPayment {
+    /// The intent's digest.
+    pub digest: Digest,
+    /// The version of the protocol in which it was asked for.
+    pub version: Version,
+    /// Who pays.
+    pub payer: Address,
+    /// The service.
+    pub service: Address,
+    /// The mint.
+    pub mint: Address,
+    /// Atomic units.
+    pub amount: u64,
+    /// The payer's nonce account.
+    pub nonce_account: Address,
+    /// Slot in which that was opened.
+    pub opened_slot: u64,
+    /// The lane.
+    pub lane: u8,
+    /// The nonce.
+    pub nonce: u64,
+    /// Unix seconds of the chain's clock.
+    pub expires_at: i64,
+    /// The entry as it goes on chain.
+    pub entry: Entry,
+    /// How it is divided, on its own.
+    pub split: SplitShares,
+}
+
+impl From<PaymentRow> for NewPayment {
+    fn from(row: PaymentRow) -> Self {
+        Self {
+            digest: row.digest,
+            version: row.version,
+            payer: row.payer,
+            service: row.service,
+            mint: row.mint,
+            amount: row.amount,
+            nonce_account: row.nonce_account,
+            opened_slot: row.opened_slot,
+            lane: row.lane,
+            nonce: row.nonce,
+            expires_at: row.expires_at,
+            entry: row.entry,
+            split: row.split,
+        }
+    }
+}
+
+/// A payment that a transaction is to carry.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Candidate {
+    /// Not in the ledger yet, as far as this relayer knows.
+    New(Box<NewPayment>),
+    /// In the ledger, with no transaction alive.
+    Known(Digest),
+}
+
+impl Candidate {
+    /// Its digest.
+    pub fn digest(&self) -> &Digest {
+        match self {
+            Self::New(payment) => &payment.digest,
+            Self::Known(digest) => digest,
+        }
+    }
+}
+
+/// A signed transaction, before it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Its signature.
+    pub signature: Signature,
+    /// Its bytes.
+    pub wire: Vec<u8>,
+    /// The last block that may hold it.
+    pub last_valid_block_height: u64,
+    /// Who pays for it.
+    pub fee_payer: Address,
+    /// What it costs, in lamports.
+    pub fee_lamports: u64,
+    /// The service that it settles for.
+    pub service: Address,
+}
+
+/// What became of a candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Claim {
+    /// The transaction carries it.
+    Sealed,
+    /// Somebody else has it; here is how it stands.
+    Known(Box<PaymentRow>),
+    /// Another payment holds its nonce.
+    NonceConflict,
+}
+
+/// The outcome of [`Ledger::seal`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sealed<E> {
+    /// What became of each candidate.
+    pub claims: Vec<Claim>,
+    /// The transaction, on disk; `None` where there was nothing left to carry. An error is the maker's, and then
+    /// nothing was written.
+    pub transaction: Result<Option<Transaction>, E>,
+}
+
+impl Ledger {
+    /// Takes candidates on and writes a transaction for them, in one commit. Only after this may its first byte
+    /// leave.
+    ///
+    /// A digest or a nonce that somebody else holds, here or on another replica, is left out; `make` is called with
+    /// the places of those that are left, inside the commit, so it must not wait for anything.
+    pub async fn seal<E: Send + 'static>(
+        &self,
+        candidates: Vec<Candidate>,
+        make: impl FnOnce(&[usize]) -> Result<Transaction, E> + Send + 'static,
+    ) -> Result<Sealed<E>, LedgerError> {
+        let replica = self.replica.clone();
+        self.write(move |connection| {
+            Box::pin(async move { seal(connection, &replica, candidates, make).await })
+        })
+        .await
+    }
+}
+
+async fn seal<E>(
+    connection: &mut AnyConnection,
+    replica: &str,
+    candidates: Vec<Candidate>,
+    make: impl FnOnce(&[usize]) -> Result<Transaction, E>,
+) -> Result<Sealed<E>, LedgerError> {
+    let new: Vec<&NewPayment> = candidates
+        .iter()
+        .filter_map(|candidate| match candidate {
+            Candidate::New(payment) => Some(&**payment),
+            Candidate::Known(_) => None,
+        })
+        .collect();
+    let known: Vec<&Digest> = candidates
+        .iter()
+        .filter_map(|candidate| match candidate {
+            Candidate::Known(digest) => Some(digest),
+            Candidate::New(_) => None,
+        })
+        .collect();
+    // In one order on every replica: two that insert the same rows the other way round wait for each other.
+    let mut in_order = new.clone();
+    in_order.sort_by_key(|payment| payment.digest);
+    let mut taken = insert(connection, &in_order).await?;
+    taken.extend(without_transaction(connection, &known).await?);
+
+    let mut claims = Vec::with_capacity(candidates.len());
+    let mut places = Vec::with_capacity(candidates.len());
+    for (place, candidate) in candidates.iter().enumerate() {
+        let digest = candidate.digest();
+        // Taken out, so that the same digest twice is carried once.
+        claims.push(if taken.remove(digest) {
+            places.push(place);
+            Claim::Sealed
+        } else {
+            match find(connection, digest).await? {
+                Some(row) => Claim::Known(Box::new(row)),
+                None => Claim::NonceConflict,
+            }
+        });
+    }
+    if places.is_empty() {
+        return Ok(Sealed {
+            claims,
+            transaction: Ok(None),
+        });
+    }
+    let transaction = match make(&places) {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            // What was inserted must not stay: take it out again, in the same commit.
+            delete(connection, &new).await?;
+            return Ok(Sealed {
+                claims,
+                transaction: Err(error),
+            });
+        }
+    };
+    let digests: Vec<&Digest> = places.iter().map(|i| candidates[*i].digest()).collect();
+    write(connection, replica, &transaction, &digests).await?;
+    Ok(Sealed {
+        claims,
+        transaction: Ok(Some(transaction)),
+    })
+}
+
+/// Inserts what is new, and gives the digests that were.
+async fn insert(
+    connection: &mut AnyConnection,
+    payments: &[&NewPayment],
+) -> Result<HashSet<Digest>, LedgerError> {
+    const COLUMNS: usize = 15;
+    if payments.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows: Vec<String> = (0..payments.len())
+        .map(|row| {
+            let from = row * COLUMNS + 1;
+            format!(
+                "(${from}, 'signed', {})",
+                placeholders(from + 1, COLUMNS - 1)
+            )
+        })
+        .collect();
+    let sql = format!(
+        "INSERT INTO payments (digest, state, payer, service, mint, amount, nonce_account, opened_slot, lane, nonce, \
+         expires_at, x402_version, entry, split, created_at, updated_at) VALUES {} \
+         ON CONFLICT DO NOTHING RETURNING digest",
+        rows.join(", ")
+    );
+    let now = unix_millis();
+    let mut query = sqlx::query(&sql);
+    for payment in payments {
+        let split = serde_json::to_string(&payment.split)
+            .map_err(|error| LedgerError::Row(error.to_string()))?;
+        query = query
+            .bind(hex::encode(payment.digest))
+            .bind(payment.payer.to_string())
+            .bind(payment.service.to_string())
+            .bind(payment.mint.to_string())
+            .bind(payment.amount.to_string())
+            .bind(payment.nonce_account.to_string())
+            .bind(payment.opened_slot.to_string())
+            .bind(i64::from(payment.lane))
+            .bind(payment.nonce.to_string())
+            .bind(payment.expires_at)
+            .bind(i64::from(payment.version.number()))
+            .bind(payment.entry.encode().to_vec())
+            .bind(split)
+            .bind(now)
+            .bind(now);
+    }
+    let rows = query.fetch_all(connection).await?;
+    rows.iter()
+        .map(|row| read_digest(&row.try_get::<String, _>("digest")?))
+        .collect()
+}
+
+async fn delete(
+    connection: &mut AnyConnection,
+    payments: &[&NewPayment],
+) -> Result<(), LedgerError> {
+    for payment in payments {
+        // Only what has no transaction: a row that was there before has one.
+        sqlx::query(
+            "DELETE FROM payments WHERE digest = $1 AND NOT EXISTS (SELECT 1 FROM attempts WHERE digest = $1)",
+        )
+        .bind(hex::encode(payment.digest))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Of payments in the ledger, those that wait for another transaction.
+async fn without_transaction(
+    connection: &mut AnyConnection,
+    digests: &[&Digest],
+) -> Result<HashSet<Digest>, LedgerError> {
+    let mut waiting = HashSet::new();
+    for digest in digests {
+        let done = sqlx::query(
+            "UPDATE payments SET state = 'signed', updated_at = $1 WHERE digest = $2 AND state IN ('signed', 'sent') \
+             AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.digest = payments.digest AND a.live = 1)",
+        )
+        .bind(unix_millis())
+        .bind(hex::encode(digest))
+        .execute(&mut *connection)
+        .await?;
+        if done.rows_affected() == 1 {
+            waiting.insert(**digest);
+        }
+    }
+    Ok(waiting)
+}
+
+async fn write(
+    connection: &mut AnyConnection,
+    replica: &str,
+    transaction: &Transaction,
+    digests: &[&Digest],
+) -> Result<(), LedgerError> {
+    let signature = transaction.signature.to_string();
+    sqlx::query(
+        "INSERT INTO transactions (signature, wire, last_valid_block_height, fee_payer, fee_lamports, service, payments, \
+         replica, signed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(&signature)
+    .bind(transaction.wire.clone())
+    .bind(to_sql(transaction.last_valid_block_height))
+    .bind(transaction.fee_payer.to_string())
+    .bind(to_sql(transaction.fee_lamports))
+    .bind(transaction.service.to_string())
+    .bind(digests.len() as i64)
+    .bind(replica)
+    .bind(unix_millis())
+    .execute(&mut *connection)
+    .await?;
+    let sql = format!(
+        "INSERT INTO attempts (digest, signature, position) VALUES {}",
+        values(digests.len(), 3)
+    );
+    let mut query = sqlx::query(&sql);
+    for (position, digest) in digests.iter().enumerate() {
+        query = query
+            .bind(hex::encode(digest))
+            .bind(&signature)
+            .bind(position as i64);
+    }
+    query.execute(&mut *connection).await?;
+    Ok(())
+}
