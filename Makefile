@@ -61,6 +61,10 @@ model-long: program ## The program against its model, thousands of sequences fro
 bench: program ## What a payment costs: compute units, bytes, lamports (target/bench/program.json)
 	@cargo run --locked --quiet -p sluice-tests --bin bench
 
+.PHONY: load
+load: everything ## Drive a relayer with hundreds of payers, and measure (target/bench/relayer.json)
+	@target/debug/sluice-load
+
 .PHONY: bench-accept
 bench-accept: program ## Measure, and write the figures down even where they are worse
 	@cargo run --locked --quiet -p sluice-tests --bin bench -- --accept

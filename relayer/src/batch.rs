@@ -76,14 +76,13 @@ impl Engine {
             .queues
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let item = match queues
-            .get(&service)
-            .map(|queue| queue.try_send(item.clone()))
-        {
-            Some(Ok(())) => return Ok(()),
-            Some(Err(mpsc::error::TrySendError::Full(_))) => return Err(Unavailable::Overloaded),
-            Some(Err(mpsc::error::TrySendError::Closed(item))) => item,
+        let item = match queues.get(&service) {
             None => item,
+            Some(queue) => match queue.try_send(item) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::error::TrySendError::Full(_)) => return Err(Unavailable::Overloaded),
+                Err(mpsc::error::TrySendError::Closed(item)) => item,
+            },
         };
         let (queue, items) = mpsc::channel(QUEUE);
         if queue.try_send(item).is_err() {
@@ -111,13 +110,13 @@ impl Engine {
                 };
                 match first {
                     Ok(Some(item)) => waiting.push(item),
-                    Ok(None) => return,
+                    Ok(None) => break,
                     Err(_) => {
                         // Closed first, so that whoever finds it closed makes another.
                         items.close();
                         match items.recv().await {
                             Some(item) => waiting.push(item),
-                            None => return,
+                            None => break,
                         }
                     }
                 }
@@ -129,6 +128,8 @@ impl Engine {
             let engine = Arc::clone(&self);
             under_way.spawn(async move { engine.settle_batch(batch).await });
         }
+        // Waited for: a set that is dropped ends what it holds, between the ledger and the send.
+        while under_way.join_next().await.is_some() {}
     }
 
     /// Waits until the next batch is due: at once while nothing is under way, and otherwise when it is full, or one of

@@ -351,14 +351,22 @@ impl Config {
     }
 
     fn extract(figment: Figment, file: &str) -> Result<Self, ConfigError> {
-        // The key may stand in a variable that begins like ours; it is not a field.
-        let key_variable = std::env::var(format!("{ENV_PREFIX}FEE_PAYER__ENV"))
+        // Keys may stand in variables that begin like ours; they are no fields.
+        let first = std::env::var(format!("{ENV_PREFIX}FEE_PAYER__ENV"))
             .ok()
-            .or_else(|| figment.extract_inner::<String>("fee_payer.env").ok())
-            .unwrap_or_default();
+            .or_else(|| figment.extract_inner::<String>("fee_payer.env").ok());
+        let more = figment.extract_inner::<Vec<KeySource>>("more_fee_payers");
+        let more = more.unwrap_or_default().into_iter();
+        let key_variables: Vec<String> = first
+            .into_iter()
+            .chain(more.filter_map(|source| source.env))
+            .collect();
         let env = Env::prefixed(ENV_PREFIX)
             .filter(move |key| {
-                !key_variable.eq_ignore_ascii_case(&format!("{ENV_PREFIX}{}", key.as_str()))
+                let name = format!("{ENV_PREFIX}{}", key.as_str());
+                !key_variables
+                    .iter()
+                    .any(|variable| variable.eq_ignore_ascii_case(&name))
             })
             .split("__");
         let config: Self = figment

@@ -229,6 +229,7 @@ async fn follow_on(engine: Arc<Engine>, mut notices: Notices) {
     chores.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut follower = Follower {
         open: HashMap::new(),
+        ended: Default::default(),
         sends: Arc::new(Semaphore::new(MAX_SENDS)),
         engine,
     };
@@ -267,12 +268,22 @@ async fn follow_on(engine: Arc<Engine>, mut notices: Notices) {
 struct Follower {
     engine: Arc<Engine>,
     open: HashMap<Signature, Open>,
+    /// Those that ended since the chores before the last ones. One that was taken up from the ledger may end before it
+    /// is handed over by whoever signed it, and is not followed again then.
+    ended: [HashSet<Signature>; 2],
     /// Places for repeated sends.
     sends: Arc<Semaphore>,
 }
 
 impl Follower {
     fn add(&mut self, sent: Sent) {
+        if self
+            .ended
+            .iter()
+            .any(|ended| ended.contains(&sent.signature))
+        {
+            return;
+        }
         let carried = |item: Item| Carried {
             digest: *item.digest(),
             item: Some(item),
@@ -362,6 +373,7 @@ impl Follower {
         for (landed, record) in landed.iter().zip(records) {
             match record {
                 Ok(Some(record)) => {
+                    self.ended[0].insert(landed.signature);
                     if let Some(open) = self.open.remove(&landed.signature) {
                         self.tell(&landed.signature, landed.slot, open, record);
                     }
@@ -590,6 +602,8 @@ impl Follower {
 
     /// What is done now and then.
     async fn chores(&mut self) {
+        self.ended.swap(0, 1);
+        self.ended[0].clear();
         // Each on its own: what one needs may be down, and the next may do without.
         later("taken up", self.take_up().await);
         self.rebroadcast();

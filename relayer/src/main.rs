@@ -85,8 +85,9 @@ async fn run(path: &std::path::Path) -> anyhow::Result<ExitCode> {
 async fn check(path: &std::path::Path, rpc: bool) -> anyhow::Result<ExitCode> {
     let config = Config::load(path)?;
     println!("ok    configuration: {}", path.display());
-    let key = FeePayer::load(&config.fee_payer)?;
-    println!("ok    key: {}", key.address());
+    for source in std::iter::once(&config.fee_payer).chain(&config.more_fee_payers) {
+        println!("ok    key: {}", FeePayer::load(source)?.address());
+    }
     if !rpc {
         return Ok(ExitCode::SUCCESS);
     }

@@ -93,7 +93,7 @@ impl Engine {
             () = self.closing.cancelled() => return self.pending(digest),
         };
         match answer {
-            Ok(Ok(Answer::Paid(paid))) => Ok(self.success(paid)),
+            Ok(Ok(Answer::Paid(paid))) => Ok(self.success(*paid)),
             Ok(Ok(Answer::Refused {
                 rejection,
                 transaction,
@@ -115,7 +115,7 @@ impl Engine {
         }
     }
 
-    fn success(&self, paid: Box<Paid>) -> Outcome {
+    fn success(&self, paid: Paid) -> Outcome {
         tracing::info!(
             digest = %hex::encode(paid.payment.digest),
             transaction = %paid.attempt.signature,
@@ -123,7 +123,7 @@ impl Engine {
             batch = paid.attempt.payments,
             "payment settled"
         );
-        Outcome::Success(Box::new(*paid))
+        Outcome::Success(Box::new(paid))
     }
 
     /// The answer for a payment that has ended, to a caller that was told of no end yet.
@@ -142,7 +142,7 @@ impl Engine {
         }
         self.desk.answered(digest);
         match self.ledger.payment(digest).await?.and_then(paid_row) {
-            Some(paid) => Ok(self.success(Box::new(paid))),
+            Some(paid) => Ok(self.success(paid)),
             None => Err(Unavailable::Interrupted),
         }
     }

@@ -16,6 +16,8 @@ pub struct Outcome {
     pub fee: u64,
     /// Its log.
     pub logs: Vec<String>,
+    /// Data of the instructions that its programs called, in order.
+    pub calls: Vec<Vec<u8>>,
 }
 
 /// The event of a settle.
@@ -44,6 +46,12 @@ impl From<TransactionMetadata> for Outcome {
             units: meta.compute_units_consumed,
             fee: meta.fee,
             logs: meta.logs,
+            calls: meta
+                .inner_instructions
+                .into_iter()
+                .flatten()
+                .map(|call| call.instruction.data)
+                .collect(),
         }
     }
 }
@@ -55,6 +63,19 @@ impl Outcome {
             .iter()
             .map(|code| Skip::from_code(*code))
             .collect()
+    }
+
+    /// How many transfers each call made: more than one only where the token program takes several at once. Fails
+    /// where it called anything else.
+    pub fn transfers(&self) -> Vec<usize> {
+        let transfers = |data: &Vec<u8>| match (data[0], data.len()) {
+            // `TransferChecked`: amount and decimals.
+            (12, 10) => 1,
+            // Several, each behind its number of accounts and its length.
+            (255, len) if len > 13 && len % 12 == 1 => len / 12,
+            _ => panic!("no transfer: {data:?}"),
+        };
+        self.calls.iter().map(transfers).collect()
     }
 
     /// The settlement event in the log.

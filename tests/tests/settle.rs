@@ -187,6 +187,31 @@ fn nineteen_payments_with_eight_recipients_fit_in_a_version_1_transaction() {
     assert_eq!(world.settle(&items, false).unwrap().codes, [0; 19]);
 }
 
+/// Each call costs about 1,000 compute units, and one takes at most sixteen signers.
+#[test]
+fn money_moves_in_as_few_calls_as_can_be() {
+    let mut world = World::with_recipients(&[6_000, 4_000]);
+    for (payments, calls) in [
+        (1, vec![4]),
+        (2, vec![2, 4]),
+        (16, vec![16, 4]),
+        (17, vec![16, 1, 4]),
+    ] {
+        let payers: Vec<_> = (0..payments).map(|_| world.payer(1_000)).collect();
+        let items: Vec<_> = payers.iter().map(|p| world.item(p, 1_000, 0)).collect();
+        let outcome = world.settle(&items, true).unwrap();
+        assert_eq!(outcome.transfers(), calls, "{payments} payments");
+    }
+    let mut world = World::with(&WorldOptions {
+        treasury_bps: 0,
+        facilitator_bps: 0,
+        ..WorldOptions::default()
+    });
+    let payer = world.payer(1_000);
+    let item = world.item(&payer, 1_000, 0);
+    assert_eq!(world.settle(&[item], true).unwrap().transfers(), [1]);
+}
+
 #[test]
 fn three_payments_fit_in_a_version_0_transaction() {
     let mut world = World::with_recipients(&shares(4));

@@ -276,6 +276,21 @@ fn wrapped_sol() {
     refused(market.set_mint(false, 0), 6_141);
 }
 
+/// Not every version of the program takes several transfers in one call, so none is asked to.
+#[test]
+fn every_transfer_is_a_call_of_its_own() {
+    let mut market = Market::new(&[]);
+    let payers: Vec<Payer> = (0..3).map(|_| market.payer(2 * AMOUNT)).collect();
+    let all: Vec<&Payer> = payers.iter().collect();
+    let one = market.settle(&all[..1], AMOUNT, 0).unwrap();
+    assert_eq!(one.transfers(), [1; 4]);
+    let three = market.settle(&all, AMOUNT, 1).unwrap();
+    assert_eq!(three.transfers(), [1; 7]);
+    let vault = market.vault();
+    market.mint_to(&vault, AMOUNT);
+    assert_eq!(market.distribute().unwrap().transfers(), [1; 4]);
+}
+
 #[test]
 fn a_fee_at_acceptance() {
     for bps in [1, 500, 10_000] {

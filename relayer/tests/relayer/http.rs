@@ -778,7 +778,7 @@ async fn a_mint_that_changes_between_verify_and_settle() {
     let path = format!("/v1/services/{}", service());
     let body = world.body(1);
     assert!(world.verify(&body).await.is_valid);
-    let put = |extensions: &[(u16, &[u8])]| {
+    let put = async |extensions: &[(u16, &[u8])]| {
         let account = mint(TOKEN_2022_PROGRAM, extensions);
         let mut accepted = world.scene.accepted.unwrap();
         accepted.token_program = TOKEN_2022_PROGRAM.to_bytes();
@@ -792,9 +792,11 @@ async fn a_mint_that_changes_between_verify_and_settle() {
             ..world.scene.clone()
         };
         world.chain.state().accounts.extend(scene.accounts());
+        // What was asked a moment ago is believed for a moment.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    // Its authority pauses it: the mint is read again each time, so nothing is sent for nothing.
-    put(&[(26, &[1; 33])]);
+    // Its authority pauses it: the mint is looked at like every other account, so nothing is sent for nothing.
+    put(&[(26, &[1; 33])]).await;
     let word = "invalid_sluice_split_mint_unusable";
     assert_eq!(reason(&world.settle(&body).await), word);
     assert_eq!(invalid(&world.verify(&world.body(2)).await), word);
@@ -802,7 +804,7 @@ async fn a_mint_that_changes_between_verify_and_settle() {
     let view: ServiceView = world.get(&path).await.json().await.unwrap();
     assert!(!view.settles_here);
 
-    put(&[(26, &[0; 33])]);
+    put(&[(26, &[0; 33])]).await;
     let view: ServiceView = world.get(&path).await.json().await.unwrap();
     assert!(view.settles_here);
     assert!(world.settle(&world.body(3)).await.success);

@@ -60,35 +60,36 @@ on_both! {
 async fn payments_that_come_together_share_transactions(store: Store) {
     let world = world(store, "").await;
     let answers = settle_all(&world, 4).await;
-    let state = world.chain.state();
-    let transactions = state.transactions();
-    assert_eq!(answers.len(), 64);
-    assert_eq!(state.paid(), 64);
-    assert!(
-        transactions.len() * 2 <= answers.len(),
-        "{} transactions for {} payments",
-        transactions.len(),
-        answers.len()
-    );
-    let mut places = HashSet::new();
-    for (nonce, answer) in &answers {
-        assert!(answer.success, "{answer:?}");
-        let extra = extra(answer);
-        let payer = u8::try_from(nonce % 16).unwrap();
-        let digest = world.scene.intent_of(payer, *nonce).digest();
-        assert_eq!(extra.digest, hex::encode(digest));
-        // The place in the answer is the place on chain.
-        let wire = &state.wires[&answer.transaction.parse().unwrap()];
-        assert_eq!(wire.nonces()[extra.index as usize], *nonce);
-        assert_eq!(wire.payments.len(), extra.batch.size as usize);
-        assert_eq!(wire.strict, extra.batch.size == 1);
-        let share = 5_000u64.div_ceil(u64::from(extra.batch.size));
-        assert_eq!(extra.batch.lamports_per_payment, share);
-        assert_eq!(extra.split.recipients, ["9700"]);
-        assert!(places.insert((answer.transaction.clone(), extra.index)));
-        assert!(wire.len <= 4_096);
+    {
+        let state = world.chain.state();
+        let transactions = state.transactions();
+        assert_eq!(answers.len(), 64);
+        assert_eq!(state.paid(), 64);
+        assert!(
+            transactions.len() * 2 <= answers.len(),
+            "{} transactions for {} payments",
+            transactions.len(),
+            answers.len()
+        );
+        let mut places = HashSet::new();
+        for (nonce, answer) in &answers {
+            assert!(answer.success, "{answer:?}");
+            let extra = extra(answer);
+            let payer = u8::try_from(nonce % 16).unwrap();
+            let digest = world.scene.intent_of(payer, *nonce).digest();
+            assert_eq!(extra.digest, hex::encode(digest));
+            // The place in the answer is the place on chain.
+            let wire = &state.wires[&answer.transaction.parse().unwrap()];
+            assert_eq!(wire.nonces()[extra.index as usize], *nonce);
+            assert_eq!(wire.payments.len(), extra.batch.size as usize);
+            assert_eq!(wire.strict, extra.batch.size == 1);
+            let share = 5_000u64.div_ceil(u64::from(extra.batch.size));
+            assert_eq!(extra.batch.lamports_per_payment, share);
+            assert_eq!(extra.split.recipients, ["9700"]);
+            assert!(places.insert((answer.transaction.clone(), extra.index)));
+            assert!(wire.len <= 4_096);
+        }
     }
-    drop(state);
     world.written_ahead();
     let view = world.intent_by(&world.scene.intent_of(3, 3)).await;
     assert!(view.answered);

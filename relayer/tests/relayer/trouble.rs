@@ -186,18 +186,19 @@ async fn a_dead_blockhash_is_signed_again_for_the_same_payment(store: Store) {
     }
     let answer = waiting.await.unwrap();
     assert!(answer.success, "{answer:?}");
-    let state = world.chain.state();
-    let transactions = state.transactions();
-    assert_eq!(transactions.len(), 2);
-    assert_eq!(answer.transaction, transactions[1].to_string());
-    let [one, two] = [
-        &state.wires[&transactions[0]],
-        &state.wires[&transactions[1]],
-    ];
-    assert_eq!(one.payments, two.payments);
-    assert_ne!(one.blockhash, two.blockhash);
-    assert_eq!(state.paid(), 1);
-    drop(state);
+    {
+        let state = world.chain.state();
+        let transactions = state.transactions();
+        assert_eq!(transactions.len(), 2);
+        assert_eq!(answer.transaction, transactions[1].to_string());
+        let [one, two] = [
+            &state.wires[&transactions[0]],
+            &state.wires[&transactions[1]],
+        ];
+        assert_eq!(one.payments, two.payments);
+        assert_ne!(one.blockhash, two.blockhash);
+        assert_eq!(state.paid(), 1);
+    }
     let view = world.intent(1).await;
     assert_eq!(view.attempts.len(), 2);
     world.written_ahead();
@@ -239,7 +240,13 @@ async fn a_stop_under_load_loses_nothing(store: Store) {
         Arc::clone(&world.chain),
         world.scene.clone(),
     );
+    let begun = std::time::Instant::now();
     world.stop().await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
     let mut told = Vec::new();
     for call in calls {
         told.push(call.await.unwrap());
