@@ -378,7 +378,7 @@ impl<'info> Transfers<'info> {
             accounts: Vec::with_capacity(MOST_WAITING * usize::from(TRANSFER_ACCOUNTS)),
             mint: mint.clone(),
             decimals,
-            // Token-2022 has no such instruction.
+            // Not every deployed Token-2022 has such an instruction.
             most: if *token_program == TOKEN_PROGRAM {
                 MOST_WAITING
             } else {
@@ -427,7 +427,7 @@ impl<'info> Transfers<'info> {
     pub fn send(&mut self, signers: &[&[&[u8]]]) -> Result<()> {
         match self.instruction.accounts.len() / usize::from(TRANSFER_ACCOUNTS) {
             0 => return Ok(()),
-            // A call of its own is a little cheaper, and all that Token-2022 knows.
+            // A call of its own is a little cheaper, and all that every Token-2022 knows.
             1 => {
                 self.instruction.data.drain(..3);
             }
