@@ -25,7 +25,7 @@ use tower_http::{
 
 use crate::engine::{Engine, Unavailable};
 
-pub use native::{IntentView, LaneView, PayerView, ServiceView};
+pub use native::{IntentView, LaneView, PayerView, PaymentsView, ServiceView};
 pub use operations::{Check, ReadyView};
 
 /// The body of every answer that is no verdict.
@@ -173,6 +173,7 @@ pub(crate) fn router(engine: Arc<Engine>) -> Router {
         .route("/verify", post(x402::verify))
         .route("/supported", get(x402::supported))
         .route("/v1/intents/{digest}", get(native::intent))
+        .route("/v1/payments", get(native::payments))
         .route("/v1/payers/{payer}", get(native::payer))
         .route("/v1/services/{service}", get(native::service))
         .layer(bounded(quick));

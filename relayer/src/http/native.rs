@@ -19,7 +19,7 @@ use super::ApiError;
 use crate::{
     chain::{CLOCK, RawAccount},
     engine::{Engine, Unavailable},
-    ledger::{NewPayment, State as PaymentState},
+    ledger::{NewPayment, PaymentRow, State as PaymentState},
     snapshot::{Lookup, config_address, exists, lookup, time},
     verify::check_mint,
 };
@@ -74,7 +74,8 @@ pub struct IntentView {
     /// The cause and the mend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Every transaction ever signed for it, the first first.
+    /// Every transaction ever signed for it, the first first. Left out where payments are listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<String>,
     /// Unix milliseconds of the relayer's clock.
     pub created_at: i64,
@@ -109,11 +110,79 @@ pub(super) async fn intent(
             )
         })?;
     let attempts = engine.ledger.signatures(&key).await.map_err(unavailable)?;
+    Ok(Json(IntentView {
+        attempts: attempts.iter().map(ToString::to_string).collect(),
+        ..row_view(row)
+    }))
+}
+
+/// A page of payments, the newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PaymentsView {
+    /// The payments, without the transactions that did not land.
+    pub payments: Vec<IntentView>,
+    /// What to ask for as `cursor` to get the next page; `null` on the last one.
+    pub next: Option<String>,
+}
+
+/// Payments on a page, at most and if nothing is said.
+const MAX_PAGE: u32 = 200;
+const PAGE: u32 = 50;
+
+#[derive(Deserialize)]
+pub(super) struct PaymentsQuery {
+    service: Option<String>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+pub(super) async fn payments(
+    State(engine): State<Arc<Engine>>,
+    Query(query): Query<PaymentsQuery>,
+) -> Result<Json<PaymentsView>, ApiError> {
+    let service = query
+        .service
+        .map(|text| path_address("invalid_service", "service", &text))
+        .transpose()?
+        .map(|service| service.to_string());
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
+    let cursor = query.cursor.as_deref().map(read_cursor).transpose()?;
+    let rows = engine
+        .ledger
+        .page(service.as_deref(), cursor, limit)
+        .await
+        .map_err(|error| ApiError::from(Unavailable::Ledger(error)))?;
+    let full = rows.len() == limit as usize;
+    let next = rows.last().filter(|_| full).map(|last| {
+        let digest = hex::encode(last.digest);
+        format!("{}-{digest}", last.created_at)
+    });
+    Ok(Json(PaymentsView {
+        payments: rows.into_iter().map(row_view).collect(),
+        next,
+    }))
+}
+
+fn read_cursor(text: &str) -> Result<(i64, &str), ApiError> {
+    let parts = text.split_once('-');
+    parts
+        .and_then(|(time, digest)| Some((time.parse().ok()?, digest)))
+        .ok_or_else(|| {
+            ApiError::bad_request(
+                "invalid_cursor",
+                "cursor must be the `next` of an earlier page",
+            )
+        })
+}
+
+/// A payment of the ledger.
+fn row_view(row: PaymentRow) -> IntentView {
     let (state, answered) = (row.state, row.answered);
     let (created_at, updated_at) = (row.created_at, row.updated_at);
     let attempt = row.attempt.clone();
     let (reason, message) = row.verdict.clone().unzip();
-    Ok(Json(IntentView {
+    IntentView {
         is_final: matches!(
             state,
             PaymentState::Finalized | PaymentState::Failed | PaymentState::Expired
@@ -131,11 +200,10 @@ pub(super) async fn intent(
         }),
         reason,
         message,
-        attempts: attempts.iter().map(ToString::to_string).collect(),
         created_at,
         updated_at,
         ..view(&row.into(), state)
-    }))
+    }
 }
 
 /// What is known of a payment before it is signed.

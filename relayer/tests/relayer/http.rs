@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sluice_relayer::{
     Config, Relayer, RunningRelayer, StartError,
-    http::{IntentView, PayerView, ReadyView, ServiceView},
+    http::{IntentView, PayerView, PaymentsView, ReadyView, ServiceView},
     keys::FeePayer,
 };
 use sluice_sdk::{
@@ -207,6 +207,7 @@ on_both! {
     what_a_failed_batch_left_survives_a_restart
     a_caller_who_hangs_up_can_ask_again
     what_is_settling_or_settled_is_not_valid
+    payments_are_listed_page_by_page
 }
 
 #[track_caller]
@@ -220,6 +221,45 @@ pub fn invalid(answer: &VerifyResponse) -> &str {
     assert!(!answer.is_valid, "{answer:?}");
     assert!(answer.invalid_message.is_some());
     answer.invalid_reason.as_deref().unwrap()
+}
+
+async fn payments_are_listed_page_by_page(store: Store) {
+    let world = World::on(store, Scene::default(), QUICK).await;
+    for nonce in 0..5 {
+        assert!(world.settle(&world.body(nonce)).await.success);
+    }
+    let page = async |query: &str| -> PaymentsView {
+        let answer = world.get(&format!("/v1/payments{query}")).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.json().await.unwrap()
+    };
+    let mut seen = Vec::new();
+    let mut query = "?limit=2".to_owned();
+    loop {
+        let view = page(&query).await;
+        assert!(view.payments.len() <= 2);
+        seen.extend(view.payments.into_iter().map(|payment| payment.nonce));
+        let Some(next) = view.next else { break };
+        query = format!("?limit=2&cursor={next}");
+    }
+    assert_eq!(
+        seen,
+        ["4", "3", "2", "1", "0"],
+        "the newest first, each once"
+    );
+    let ours = page(&format!("?service={}", service())).await;
+    assert_eq!((ours.payments.len(), ours.next), (5, None));
+    assert!(
+        page(&format!("?service={}", payer()))
+            .await
+            .payments
+            .is_empty()
+    );
+    for bad in ["?cursor=x", "?service=x"] {
+        let answer = world.get(&format!("/v1/payments{bad}")).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    }
+    world.stop().await;
 }
 
 async fn a_payment_settles_once(store: Store) {
