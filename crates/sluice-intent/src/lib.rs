@@ -5,13 +5,15 @@
 //! Solana account: keys are 32 bytes, time is unix seconds, money is atomic units of one mint.
 //!
 //! Reading order: [`terms`] (what a service charges), [`intent`] (what the payer signs), [`entry`] (how it
-//! travels), [`window`] and [`lane`] (what is remembered), [`skip`] (why an entry is refused), [`split`].
+//! travels), [`window`] and [`lane`] (what is remembered), [`skip`] (why an entry is refused), [`split`], [`extension`]
+//! (what Token-2022 adds).
 #![no_std]
 
 #[cfg(test)]
 extern crate std;
 
 pub mod entry;
+pub mod extension;
 pub mod intent;
 pub mod lane;
 pub mod resource;

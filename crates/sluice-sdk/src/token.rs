@@ -1,8 +1,10 @@
 //! SPL tokens as Sluice uses them, of the classic program and of Token-2022: reading mints and accounts with the
 //! program's own judgement, opening accounts, approving a budget.
 //!
-//! The judgements here are those of `programs/sluice/src/token.rs`; a test holds both against each other.
+//! What extensions mean is decided in `sluice_intent::extension`, for the program and for this; a test holds the rest of
+//! the judgement against `programs/sluice/src/token.rs`.
 
+use sluice_intent::extension::{self, Holder};
 use solana_instruction::{AccountMeta, Instruction};
 
 use crate::{Address, address::token_account};
@@ -18,43 +20,11 @@ pub const ASSOCIATED_TOKEN_PROGRAM: Address =
     Address::from_str_const("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL");
 
 /// Extensions of a Token-2022 mint that the admin may allow, a bit for each number.
-pub const ALLOWABLE_EXTENSIONS: u64 = bits(&[
-    1, 3, 4, 6, 10, 12, 14, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26,
-]);
-/// Extensions of a token account that the program knows.
-const ACCOUNT_EXTENSIONS: u64 = bits(&[2, 5, 7, 8, 11, 15, 17, 27]);
-
-const TRANSFER_FEE_CONFIG: u16 = 1;
-const CONFIDENTIAL_TRANSFER_ACCOUNT: u16 = 5;
-const MEMO_TRANSFER: u16 = 8;
-const TRANSFER_HOOK: u16 = 14;
-const PAUSABLE: u16 = 26;
-
-const MINT_LEN: usize = 82;
-const ACCOUNT_LEN: usize = 165;
-const MULTISIG_LEN: usize = 355;
-const KIND_MINT: u8 = 1;
-const KIND_ACCOUNT: u8 = 2;
+pub use sluice_intent::extension::ALLOWABLE as ALLOWABLE_EXTENSIONS;
 
 /// Instructions of the token programs.
 const REVOKE: u8 = 5;
 const APPROVE_CHECKED: u8 = 13;
-
-const fn bits(numbers: &[u32]) -> u64 {
-    let mut set = 0u64;
-    let mut i = 0;
-    while i < numbers.len() {
-        set |= 1 << numbers[i];
-        i += 1;
-    }
-    set
-}
-
-/// Whether an extension is in a set; a number past the set's width never is.
-fn within(kind: u16, set: u64) -> bool {
-    1u64.checked_shl(u32::from(kind))
-        .is_some_and(|bit| set & bit != 0)
-}
 
 /// Whether a key is one of the two token programs.
 pub fn is_token_program(key: &Address) -> bool {
@@ -87,36 +57,10 @@ pub fn extension_name(kind: u16) -> Option<&'static str> {
     })
 }
 
-/// The list of extensions behind the base of a mint or an account; `None` for data of any other shape.
-fn list<'a>(data: &'a [u8], base: usize, kind: u8, program: &Address) -> Option<&'a [u8]> {
-    if data.len() == base {
-        return Some(&[]);
-    }
-    match data.get(ACCOUNT_LEN..)? {
-        [tag, list @ ..]
-            if *tag == kind && data.len() != MULTISIG_LEN && *program == TOKEN_2022_PROGRAM =>
-        {
-            Some(list)
-        }
-        _ => None,
-    }
-}
-
-/// Reads a list of extensions. Says whether it could be read to its end.
-fn read_list(mut list: &[u8], mut each: impl FnMut(u16, &[u8])) -> bool {
-    while let Some(([k0, k1, l0, l1], rest)) = list.split_first_chunk::<4>() {
-        let kind = u16::from_le_bytes([*k0, *k1]);
-        if kind == 0 {
-            break;
-        }
-        let len = usize::from(u16::from_le_bytes([*l0, *l1]));
-        let Some((value, after)) = rest.split_at_checked(len) else {
-            return false;
-        };
-        each(kind, value);
-        list = after;
-    }
-    matches!(list, [] | [_] | [0, 0, ..])
+/// [`extension::list`] of data that `program` owns; `None` if that is no token program.
+fn list<'a>(data: &'a [u8], holder: Holder, program: &Address) -> Option<&'a [u8]> {
+    extension::list(data, holder, *program == TOKEN_2022_PROGRAM)
+        .filter(|_| is_token_program(program))
 }
 
 fn key_at(data: &[u8], at: usize) -> Option<Address> {
@@ -175,7 +119,10 @@ impl Mint {
         if !self.readable {
             return Some(MintObstacle::Unreadable);
         }
-        let strange = self.extensions.iter().find(|kind| !within(**kind, allowed));
+        let strange = self
+            .extensions
+            .iter()
+            .find(|kind| !extension::within(**kind, allowed));
         match strange {
             Some(kind) => Some(MintObstacle::Extension(*kind)),
             None if self.fee => Some(MintObstacle::Fee),
@@ -192,7 +139,7 @@ impl Mint {
 
     /// The extensions as a set, to be allowed; `None` if one of them never can be.
     pub fn extension_set(&self) -> Option<u64> {
-        let allowable = |kind: &u16| within(*kind, ALLOWABLE_EXTENSIONS);
+        let allowable = |kind: &u16| extension::within(*kind, ALLOWABLE_EXTENSIONS);
         (self.readable && self.extensions.iter().all(allowable))
             .then(|| self.extensions.iter().fold(0, |set, kind| set | 1 << kind))
     }
@@ -200,7 +147,7 @@ impl Mint {
 
 /// Reads a mint of either program; `None` if it is not an initialised one.
 pub fn decode_mint(owner: &Address, data: &[u8]) -> Option<Mint> {
-    let list = list(data, MINT_LEN, KIND_MINT, owner).filter(|_| is_token_program(owner))?;
+    let list = list(data, Holder::Mint, owner)?;
     if *data.get(45)? != 1 {
         return None;
     }
@@ -213,18 +160,12 @@ pub fn decode_mint(owner: &Address, data: &[u8]) -> Option<Mint> {
         paused: false,
         readable: false,
     };
-    mint.readable = read_list(list, |kind, value| {
+    mint.readable = extension::all(list, |kind, value| {
         mint.extensions.push(kind);
-        match kind {
-            // The basis points of the older and of the newer fee.
-            TRANSFER_FEE_CONFIG => {
-                mint.fee |=
-                    value.get(88..90) != Some(&[0; 2]) || value.get(106..108) != Some(&[0; 2]);
-            }
-            TRANSFER_HOOK => mint.hook |= value.get(32..64) != Some(&[0; 32]),
-            PAUSABLE => mint.paused |= value.get(32) != Some(&0),
-            _ => {}
-        }
+        mint.fee |= !extension::takes_no_fee(kind, value);
+        mint.hook |= !extension::calls_no_hook(kind, value);
+        mint.paused |= !extension::pauses_nothing(kind, value);
+        true
     });
     Some(mint)
 }
@@ -270,24 +211,13 @@ impl TokenAccount {
 
 /// Reads a token account of either program; `None` if it is not an initialised one.
 pub fn decode_account(owner: &Address, data: &[u8]) -> Option<TokenAccount> {
-    let list = list(data, ACCOUNT_LEN, KIND_ACCOUNT, owner).filter(|_| is_token_program(owner))?;
+    let list = list(data, Holder::Account, owner)?;
     let frozen = match data.get(108)? {
         1 => false,
         2 => true,
         _ => return None,
     };
     let approved = data.get(72..76)? == [1, 0, 0, 0];
-    let (mut lets_out, mut lets_in) = (true, true);
-    let readable = read_list(list, |kind, value| {
-        lets_out &= within(kind, ACCOUNT_EXTENSIONS);
-        lets_in &= match kind {
-            MEMO_TRANSFER => value.first() == Some(&0),
-            // Approval, key and three balances lie before the two switches; the second is for open credits.
-            CONFIDENTIAL_TRANSFER_ACCOUNT => value.get(262) == Some(&1),
-            _ => true,
-        };
-    });
-    lets_out &= readable;
     Some(TokenAccount {
         token_program: *owner,
         mint: key_at(data, 0)?,
@@ -299,8 +229,8 @@ pub fn decode_account(owner: &Address, data: &[u8]) -> Option<TokenAccount> {
             None
         },
         frozen,
-        lets_out,
-        lets_in: lets_in && lets_out,
+        lets_out: extension::all(list, extension::lets_out),
+        lets_in: extension::all(list, extension::lets_in),
     })
 }
 

@@ -10,7 +10,10 @@ use anchor_lang::{
         program::invoke_signed_unchecked,
     },
 };
-use sluice_intent::Skip;
+use sluice_intent::{
+    Skip,
+    extension::{self, ACCOUNT_LEN, Holder},
+};
 
 use crate::{
     SluiceError,
@@ -30,95 +33,13 @@ pub const NATIVE_MINT: Pubkey = pubkey!("So1111111111111111111111111111111111111
 /// The Token-2022 program's mint of wrapped SOL.
 pub const NATIVE_MINT_2022: Pubkey = pubkey!("9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXejP");
 
-const MINT_LEN: usize = 82;
-const ACCOUNT_LEN: usize = 165;
-/// A multisig of the token program: the one length that is never an account with extensions.
-const MULTISIG_LEN: usize = 355;
-/// The byte after the base of an account with extensions.
-const KIND_MINT: u8 = 1;
-const KIND_ACCOUNT: u8 = 2;
 const STATE_INITIALIZED: u8 = 1;
 const STATE_FROZEN: u8 = 2;
 const TRANSFER_CHECKED: u8 = 12;
 
-/// Extensions of Token-2022 by their number in its list of type, length and value.
-mod extension {
-    pub const TRANSFER_FEE_CONFIG: u16 = 1;
-    pub const CONFIDENTIAL_TRANSFER_ACCOUNT: u16 = 5;
-    pub const MEMO_TRANSFER: u16 = 8;
-    pub const TRANSFER_HOOK: u16 = 14;
-    pub const PAUSABLE: u16 = 26;
-
-    /// What the admin may allow a mint to carry: transfer fee, close authority, confidential transfer, default
-    /// state, interest, permanent delegate, hook, confidential fee, pointers and metadata, groups, confidential
-    /// mint and burn, scaled amounts, pausable. Fees, hooks and pauses are read again at every settle.
-    ///
-    /// Not among them: what stops every transfer (non-transferable, 9), and what this version does not know.
-    pub const ALLOWABLE: u64 = bits(&[
-        1, 3, 4, 6, 10, 12, 14, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26,
-    ]);
-    /// What a token account may carry: fee amounts, confidential balances, immutable owner, memo, CPI guard, hook,
-    /// pausable. The memo and confidential ones decide further whether it can receive.
-    pub const ACCOUNT: u64 = bits(&[2, 5, 7, 8, 11, 15, 17, 27]);
-
-    const fn bits(numbers: &[u32]) -> u64 {
-        let mut set = 0u64;
-        let mut i = 0;
-        while i < numbers.len() {
-            set |= 1 << numbers[i];
-            i += 1;
-        }
-        set
-    }
-
-    /// Whether an extension is in a set; a number past the set's width never is.
-    pub fn within(kind: u16, set: u64) -> bool {
-        1u64.checked_shl(u32::from(kind))
-            .is_some_and(|bit| set & bit != 0)
-    }
-}
-
-/// Whether `each` holds for every extension (number and value) in a list of them.
-fn all_extensions(mut list: &[u8], mut each: impl FnMut(u16, &[u8]) -> bool) -> bool {
-    while let Some(([k0, k1, l0, l1], rest)) = list.split_first_chunk::<4>() {
-        let kind = u16::from_le_bytes([*k0, *k1]);
-        if kind == 0 {
-            break;
-        }
-        let len = usize::from(u16::from_le_bytes([*l0, *l1]));
-        let Some((value, after)) = rest.split_at_checked(len) else {
-            return false;
-        };
-        if !each(kind, value) {
-            return false;
-        }
-        list = after;
-    }
-    // What is too short for an extension is padding, or the byte that a reallocation may leave.
-    matches!(list, [] | [_] | [0, 0, ..])
-}
-
-/// The list of extensions behind an account's or a mint's base, which Token-2022 pads to one length; `None`
-/// for data of any other shape.
-fn extensions<'a>(
-    data: &'a [u8],
-    base: usize,
-    kind: u8,
-    token_program: &Pubkey,
-) -> Option<&'a [u8]> {
-    if data.len() == base {
-        return Some(&[]);
-    }
-    match data.get(ACCOUNT_LEN..)? {
-        [tag, list @ ..]
-            if *tag == kind
-                && data.len() != MULTISIG_LEN
-                && *token_program == TOKEN_2022_PROGRAM =>
-        {
-            Some(list)
-        }
-        _ => None,
-    }
+/// [`extension::list`] of data that `token_program` owns.
+fn extensions<'a>(data: &'a [u8], holder: Holder, token_program: &Pubkey) -> Option<&'a [u8]> {
+    extension::list(data, holder, *token_program == TOKEN_2022_PROGRAM)
 }
 
 /// The decimals of an initialised mint of a token program, wrapped SOL excepted.
@@ -129,7 +50,7 @@ pub fn mint_decimals(mint: &AccountInfo<'_>) -> Result<u8> {
     ensure(!native, SluiceError::NativeMint)?;
     let data = mint.try_borrow_data()?;
     // 36..44 supply, 44 decimals, 45 is_initialized.
-    let is_mint = extensions(&data, MINT_LEN, KIND_MINT, mint.owner).is_some() && data[45] == 1;
+    let is_mint = extensions(&data, Holder::Mint, mint.owner).is_some() && data[45] == 1;
     ensure(is_mint, SluiceError::InvalidMint)?;
     Ok(data[44])
 }
@@ -155,14 +76,9 @@ pub fn require_allowable(allowed: u64, token_program: &Pubkey) -> Result<()> {
 /// no hook, no pause. Read before every pull, because the mint's authorities can change it at any time.
 pub fn can_be_pulled(mint: &AccountInfo<'_>, allowed: u64) -> bool {
     all_mint_extensions(mint, |kind, value| {
-        let no_fee = match kind {
-            // The older fee's basis points end at 90, the newer one's at 108.
-            extension::TRANSFER_FEE_CONFIG => {
-                value.get(88..90) == Some(&[0; 2]) && value.get(106..108) == Some(&[0; 2])
-            }
-            _ => true,
-        };
-        no_fee && extension::within(kind, allowed) && lets_move(kind, value)
+        extension::takes_no_fee(kind, value)
+            && extension::within(kind, allowed)
+            && lets_move(kind, value)
     })
 }
 
@@ -173,13 +89,7 @@ pub fn can_move(mint: &AccountInfo<'_>) -> bool {
 }
 
 fn lets_move(kind: u16, value: &[u8]) -> bool {
-    match kind {
-        // The authority's key, then the hook's program: zero for none.
-        extension::TRANSFER_HOOK => value.get(32..64) == Some(&[0; 32]),
-        // The authority's key, then the pause.
-        extension::PAUSABLE => value.get(32) == Some(&0),
-        _ => true,
-    }
+    extension::calls_no_hook(kind, value) && extension::pauses_nothing(kind, value)
 }
 
 fn all_mint_extensions(mint: &AccountInfo<'_>, each: impl FnMut(u16, &[u8]) -> bool) -> bool {
@@ -187,8 +97,8 @@ fn all_mint_extensions(mint: &AccountInfo<'_>, each: impl FnMut(u16, &[u8]) -> b
         return false;
     };
     // 45 is_initialized: a mint that was closed can be made anew.
-    extensions(&data, MINT_LEN, KIND_MINT, mint.owner)
-        .is_some_and(|list| data[45] == 1 && all_extensions(list, each))
+    extensions(&data, Holder::Mint, mint.owner)
+        .is_some_and(|list| data[45] == 1 && extension::all(list, each))
 }
 
 /// A token account's fields at their fixed places.
@@ -202,7 +112,7 @@ impl<'a> Fields<'a> {
     fn parse(data: &'a [u8], token_program: &Pubkey) -> Option<Self> {
         Some(Self {
             base: data.first_chunk()?,
-            extensions: extensions(data, ACCOUNT_LEN, KIND_ACCOUNT, token_program)?,
+            extensions: extensions(data, Holder::Account, token_program)?,
         })
     }
     fn is_mint(&self, mint: &Pubkey) -> bool {
@@ -228,21 +138,6 @@ impl<'a> Fields<'a> {
         bytes.copy_from_slice(&self.base[at..at + 8]);
         u64::from_le_bytes(bytes)
     }
-    /// Money can leave it, as far as its extensions go: all of them are known.
-    fn lets_out(&self) -> bool {
-        all_extensions(self.extensions, |kind, _| {
-            extension::within(kind, extension::ACCOUNT)
-        })
-    }
-    /// Money can come in without a memo and in the open.
-    fn lets_in(&self) -> bool {
-        all_extensions(self.extensions, |kind, value| match kind {
-            extension::MEMO_TRANSFER => value.first() == Some(&0),
-            // Approval, key and three balances lie before the two switches; the second is for open credits.
-            extension::CONFIDENTIAL_TRANSFER_ACCOUNT => value.get(262) == Some(&1),
-            _ => extension::within(kind, extension::ACCOUNT),
-        })
-    }
 }
 
 /// The mint and the token program that owns its accounts.
@@ -265,23 +160,21 @@ impl MintRef<'_> {
 
     /// The same for an account that this instruction only notes down.
     pub fn is_usable(&self, account: &AccountInfo<'_>, owner: &Pubkey) -> bool {
-        if account.owner != self.token_program {
-            return false;
-        }
-        let Ok(data) = account.try_borrow_data() else {
-            return false;
-        };
-        Fields::parse(&data, self.token_program).is_some_and(|fields| {
-            fields.state() == STATE_INITIALIZED
-                && fields.is_mint(self.mint)
-                && fields.is_owner(owner)
-                && fields.lets_in()
-        })
+        self.is_open(account, owner, extension::lets_in)
     }
 
     /// Whether `account` is an initialised account of the mint that belongs to `owner` and that money can leave. What it
     /// asks of money that comes in does not matter.
     pub fn is_source(&self, account: &AccountInfo<'_>, owner: &Pubkey) -> bool {
+        self.is_open(account, owner, extension::lets_out)
+    }
+
+    fn is_open(
+        &self,
+        account: &AccountInfo<'_>,
+        owner: &Pubkey,
+        lets: impl FnMut(u16, &[u8]) -> bool,
+    ) -> bool {
         if account.owner != self.token_program {
             return false;
         }
@@ -292,7 +185,7 @@ impl MintRef<'_> {
             fields.state() == STATE_INITIALIZED
                 && fields.is_mint(self.mint)
                 && fields.is_owner(owner)
-                && fields.lets_out()
+                && extension::all(fields.extensions, lets)
         })
     }
 
@@ -320,7 +213,7 @@ impl MintRef<'_> {
         }
         let data = source.try_borrow_data().map_err(|_| Skip::SourceUnusable)?;
         let fields = Fields::parse(&data, self.token_program).ok_or(Skip::SourceUnusable)?;
-        if !fields.is_mint(self.mint) || !fields.lets_out() {
+        if !fields.is_mint(self.mint) || !extension::all(fields.extensions, extension::lets_out) {
             return Err(Skip::SourceUnusable);
         }
         match fields.state() {
