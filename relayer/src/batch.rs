@@ -281,7 +281,6 @@ impl Engine {
             self.desk
                 .advance(item.digest(), State::Signed, Some(signature));
         }
-        self.metrics.batch(carried.len(), transaction.fee_lamports);
         let wire = Arc::new(transaction.wire);
         self.follower.follow(Sent {
             signature,

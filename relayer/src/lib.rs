@@ -15,7 +15,6 @@ pub mod follow;
 pub mod http;
 pub mod keys;
 pub mod ledger;
-pub mod metrics;
 pub mod reason;
 pub mod request;
 mod run;

@@ -152,9 +152,6 @@ pub trait Chain: Send + Sync + 'static {
     /// The height of the newest finalized block.
     async fn finalized_block_height(&self) -> Result<u64, ChainError>;
 
-    /// Runs a transaction without sending it; the inner result is the transaction's.
-    async fn simulate(&self, wire: &[u8]) -> Result<Result<(), TransactionError>, ChainError>;
-
     /// Sends a transaction. An error does not mean that it was not sent.
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError>;
 

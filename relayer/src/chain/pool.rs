@@ -1,10 +1,7 @@
 //! Several nodes as one: a node that fails is passed over, and nothing counts as dead that one of them may still know.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,7 +11,7 @@ use solana_hash::Hash;
 use solana_signature::Signature;
 use tokio::task::JoinSet;
 
-use super::{Blockhash, Chain, ChainError, Depth, RawAccount, Status, TransactionError};
+use super::{Blockhash, Chain, ChainError, Depth, RawAccount, Status};
 
 /// How long a node that failed is asked last.
 const REST: Duration = Duration::from_secs(5);
@@ -23,8 +20,6 @@ const REST: Duration = Duration::from_secs(5);
 pub struct ChainPool {
     nodes: Vec<Arc<dyn Chain>>,
     failed: Mutex<Vec<Option<Instant>>>,
-    /// Answers that another node than the preferred one gave.
-    detours: AtomicUsize,
 }
 
 impl ChainPool {
@@ -33,13 +28,7 @@ impl ChainPool {
         Self {
             failed: Mutex::new(vec![None; nodes.len()]),
             nodes,
-            detours: AtomicUsize::new(0),
         }
-    }
-
-    /// How often another node than the preferred one answered.
-    pub fn detours(&self) -> usize {
-        self.detours.load(Ordering::Relaxed)
     }
 
     /// The nodes in the order to ask them: those that failed a moment ago last.
@@ -66,9 +55,6 @@ impl ChainPool {
             match ask(self.nodes[node].as_ref()).await {
                 Ok(answer) => {
                     self.note(node, false);
-                    if node != 0 {
-                        self.detours.fetch_add(1, Ordering::Relaxed);
-                    }
                     return Ok(answer);
                 }
                 Err(error) => {
@@ -164,10 +150,6 @@ impl Chain for ChainPool {
             lowest = Some(lowest.map_or(height, |other| other.min(height)));
         }
         lowest.ok_or_else(none)
-    }
-
-    async fn simulate(&self, wire: &[u8]) -> Result<Result<(), TransactionError>, ChainError> {
-        self.first(|node| node.simulate(wire)).await
     }
 
     /// By every node: one that takes it is enough.

@@ -44,11 +44,6 @@ struct WireBlockhash {
 }
 
 #[derive(Deserialize)]
-struct WireSimulation {
-    err: Option<Value>,
-}
-
-#[derive(Deserialize)]
 struct WireTransaction {
     meta: Option<WireMeta>,
 }
@@ -188,26 +183,6 @@ impl Chain for RpcChain {
             .await
     }
 
-    async fn simulate(&self, wire: &[u8]) -> Result<Result<(), TransactionError>, ChainError> {
-        let params = json!([STANDARD.encode(wire), {
-            "encoding": "base64",
-            "commitment": Depth::Confirmed.name(),
-            "sigVerify": false,
-            "replaceRecentBlockhash": false,
-        }]);
-        let answer: InContext<WireSimulation> = self
-            .call(
-                "simulateTransaction",
-                RpcRequest::SimulateTransaction,
-                params,
-            )
-            .await?;
-        Ok(match answer.value.err {
-            None => Ok(()),
-            Some(json) => Err(TransactionError { json }),
-        })
-    }
-
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError> {
         // The relayer sends again by itself, so the node need not.
         let params = json!([STANDARD.encode(wire), {
@@ -305,7 +280,7 @@ impl Chain for RpcChain {
             "replaceRecentBlockhash": true,
         }]);
         // Whatever the transaction's own result: a node that simulates it can read it.
-        self.call::<InContext<WireSimulation>>(
+        self.call::<InContext<Value>>(
             "simulateTransaction",
             RpcRequest::SimulateTransaction,
             params,

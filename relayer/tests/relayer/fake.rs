@@ -299,10 +299,6 @@ impl Chain for FakeChain {
         Ok(self.up("getBlockHeight")?.height)
     }
 
-    async fn simulate(&self, _wire: &[u8]) -> Result<Result<(), TransactionError>, ChainError> {
-        panic!("nothing is simulated");
-    }
-
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError> {
         let (signature, read) = read(wire);
         let (ledger, takes) = {
