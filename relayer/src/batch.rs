@@ -22,8 +22,10 @@ use crate::{
     budget,
     desk::Answer,
     engine::{Engine, Unavailable},
-    follow::Sent,
-    ledger::{Candidate, Claim, LedgerError, NewPayment, State, Transaction},
+    follow::{Carried, Otherwise, Sent},
+    ledger::{
+        Candidate, Claim, IntentMeans, LedgerError, Means, NewPayment, NonceKey, State, Transaction,
+    },
     reason::{Reason, Rejection},
     verify::nonce_conflict,
 };
@@ -251,7 +253,18 @@ impl Engine {
                     tracing::debug!(%problem, tries, "another relayer was faster");
                     tries += 1;
                 }
-                Err(error) => return self.unsealed(&items, error),
+                Err(error @ LedgerError::Commit(_)) => {
+                    for item in &items {
+                        match &item.candidate {
+                            Candidate::New(payment) => self.unsealed(payment.digest, &error),
+                            Candidate::Known(digest) => {
+                                self.desk.advance(digest, State::Signed, None);
+                            }
+                        }
+                    }
+                    return;
+                }
+                Err(error) => return self.give_back(&items, &Unavailable::Ledger(error)),
             }
         };
         let transaction = match sealed.transaction {
@@ -276,10 +289,19 @@ impl Engine {
         let Some(transaction) = transaction else {
             return;
         };
+        let carried = carried.into_iter().map(|item| Carried {
+            digest: *item.digest(),
+            otherwise: Otherwise::Again(Box::new(item)),
+        });
+        self.launch(transaction, carried.collect()).await;
+    }
+
+    /// Sends what is on disk for the first time, and has it followed.
+    pub(crate) async fn launch(self: &Arc<Self>, transaction: Transaction, carried: Vec<Carried>) {
         let signature = transaction.signature;
-        for item in &carried {
+        for payment in &carried {
             self.desk
-                .advance(item.digest(), State::Signed, Some(signature));
+                .advance(&payment.digest, State::Signed, Some(signature));
         }
         let wire = Arc::new(transaction.wire);
         self.follower.follow(Sent {
@@ -287,7 +309,7 @@ impl Engine {
             wire: Arc::clone(&wire),
             last_valid_block_height: transaction.last_valid_block_height,
             fee_lamports: transaction.fee_lamports,
-            items: carried,
+            payments: carried,
         });
         let engine = Arc::clone(self);
         let send = self
@@ -354,19 +376,11 @@ impl Engine {
         }
     }
 
-    /// The ledger did not take it, and nothing was sent. If the commit did not come back the transaction may be in there
-    /// all the same, and be sent by the chores: then nobody is told that nothing happened until the ledger has said so.
-    fn unsealed(&self, items: &[Item], error: LedgerError) {
-        tracing::error!(%error, payments = items.len(), "a batch could not be written down; nothing was sent");
-        if !matches!(error, LedgerError::Commit(_)) {
-            return self.give_back(items, &Unavailable::Ledger(error));
-        }
-        for item in items {
-            match &item.candidate {
-                Candidate::New(payment) => self.follower.watch(payment.digest),
-                Candidate::Known(digest) => self.desk.advance(digest, State::Signed, None),
-            }
-        }
+    /// The commit with a payment's transaction did not come back, and nothing was sent. It may be in the ledger all the
+    /// same, and be sent by the chores: nobody is told that nothing happened until the ledger has said so.
+    pub(crate) fn unsealed(&self, digest: Digest, error: &LedgerError) {
+        tracing::error!(%error, digest = %hex::encode(digest), "a commit did not come back; nothing was sent");
+        self.follower.watch(digest);
     }
 }
 
@@ -466,13 +480,18 @@ pub(crate) fn new_payment(
         service: intent.service,
         mint: admission.mint,
         amount: intent.amount,
-        nonce_account: intent.nonce_account,
-        opened_slot: intent.opened_slot,
-        lane: intent.lane,
-        nonce: intent.nonce,
+        source: admission.item.source,
         expires_at: i64::from(intent.expires_at),
-        entry: admission.item.entry,
-        split: sluice_sdk::x402::SplitShares::of_shares(&admission.shares, legs),
+        means: Means::Intent(Box::new(IntentMeans {
+            nonce: NonceKey {
+                account: intent.nonce_account,
+                opened_slot: intent.opened_slot,
+                lane: intent.lane,
+                nonce: intent.nonce,
+            },
+            entry: admission.item.entry,
+            split: sluice_sdk::x402::SplitShares::of_shares(&admission.shares, legs),
+        })),
     }
 }
 

@@ -68,6 +68,9 @@ pub struct Config {
     /// How payments share transactions.
     #[serde(default)]
     pub batch: BatchSettings,
+    /// The scheme `exact`.
+    #[serde(default)]
+    pub exact: ExactSettings,
 }
 
 /// How payments share transactions.
@@ -160,6 +163,25 @@ impl Default for Limits {
             max_in_flight: 10_000,
             max_requests: 4_096,
             drain_secs: 20,
+        }
+    }
+}
+
+/// The stock scheme `exact`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExactSettings {
+    /// Whether it is settled at all.
+    pub enabled: bool,
+    /// Whether every transaction is simulated first, and not only those whose success the accounts do not show.
+    pub always_simulate: bool,
+}
+
+impl Default for ExactSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            always_simulate: false,
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     engine::Unavailable,
-    ledger::{Attempt, NewPayment, PaymentRow, State, unix_millis},
+    ledger::{Attempt, NewPayment, NonceKey, PaymentRow, State, unix_millis},
     reason::{Reason, Rejection},
     verify::{InFlight, nonce_conflict},
 };
@@ -50,8 +50,8 @@ pub struct Paid {
 pub struct Seat {
     /// Where it stands.
     pub state: State,
-    /// The signature of the intent that was taken on.
-    pub signature: [u8; 64],
+    /// The signature of the intent that was taken on; a transfer's identity holds what its payer signed.
+    pub signature: Option<[u8; 64]>,
     /// Who pays.
     pub payer: Address,
     /// Why it failed or expired.
@@ -88,13 +88,12 @@ pub enum Joined {
     Unknown,
 }
 
-type NonceKey = (Address, u64, u8, u64);
-
 struct Place {
     seat: Seat,
     /// Kept while it is live.
     payment: Option<Arc<NewPayment>>,
-    nonce: NonceKey,
+    nonce: Option<NonceKey>,
+    source: Address,
     amount: u64,
     expires_at: i64,
     /// When it landed, by this machine's clock: an account that was asked for earlier does not show it.
@@ -107,7 +106,7 @@ struct Places {
     by_digest: HashMap<Digest, Place>,
     /// Live payments by their nonce.
     by_nonce: HashMap<NonceKey, Digest>,
-    /// Payments that count against an account: live ones, and those that landed a moment ago.
+    /// Payments that count against a nonce account or a token account: live ones, and those that landed a moment ago.
     by_account: HashMap<Address, HashSet<Digest>>,
     live: usize,
 }
@@ -152,9 +151,9 @@ impl Desk {
         Some((place.payment.clone()?, place.seat.state))
     }
 
-    /// What counts against a nonce account that was asked for at `asked_ms`.
-    pub fn in_flight(&self, nonce_account: &Address, asked_ms: i64) -> Vec<InFlight> {
-        self.lock().in_flight(nonce_account, asked_ms)
+    /// What counts against any of these nonce accounts and token accounts, which were asked for at `asked_ms`.
+    pub fn in_flight(&self, accounts: &[Address], asked_ms: i64) -> Vec<InFlight> {
+        self.lock().in_flight(accounts, asked_ms)
     }
 
     /// Takes a payment on, if it holds beside what is in flight: `reserve` judges that.
@@ -171,11 +170,15 @@ impl Desk {
         if places.live >= self.most {
             return Taken::Full;
         }
-        let in_flight = places.in_flight(&payment.nonce_account, asked_ms);
+        let accounts: Vec<Address> = touched(payment.intent().map(|i| &i.nonce), &payment.source);
+        let in_flight = places.in_flight(&accounts, asked_ms);
         if let Err(rejection) = reserve(&in_flight) {
             return Taken::Refused(rejection);
         }
-        if places.by_nonce.contains_key(&nonce_key(&payment)) {
+        if payment
+            .intent()
+            .is_some_and(|intent| places.by_nonce.contains_key(&intent.nonce))
+        {
             return Taken::Refused(nonce_conflict());
         }
         let (waiter, waiting) = oneshot::channel();
@@ -186,11 +189,12 @@ impl Desk {
     /// Puts a payment of the ledger on the desk.
     pub fn restore(&self, row: &PaymentRow) {
         let mut places = self.lock();
-        if places.by_digest.contains_key(&row.digest) {
+        let digest = row.payment.digest;
+        if places.by_digest.contains_key(&digest) {
             return;
         }
         let transaction = row.attempt.as_ref().map(|attempt| attempt.signature);
-        let payment = Arc::new(NewPayment::from(row.clone()));
+        let payment = Arc::new(row.payment.clone());
         if row.state.is_live() {
             places.insert_live(payment, row.state, None, transaction, row.answered);
             return;
@@ -198,17 +202,17 @@ impl Desk {
         let place = Place {
             seat: Seat::of(row),
             payment: None,
-            nonce: nonce_key(&payment),
-            amount: row.amount,
-            expires_at: row.expires_at,
+            nonce: payment.intent().map(|intent| intent.nonce),
+            source: payment.source,
+            amount: payment.amount,
+            expires_at: payment.expires_at,
             landed_ms: row.state.is_paid().then_some(row.updated_at),
             waiter: None,
         };
         if row.state.is_paid() {
-            let account = places.by_account.entry(row.nonce_account).or_default();
-            account.insert(row.digest);
+            places.list(&digest, &place);
         }
-        places.by_digest.insert(row.digest, place);
+        places.by_digest.insert(digest, place);
     }
 
     /// The live payments that a transaction was signed for.
@@ -319,7 +323,9 @@ impl Desk {
         let nonce = place.nonce;
         if was_live {
             places.live -= 1;
-            places.by_nonce.remove(&nonce);
+            if let Some(nonce) = nonce {
+                places.by_nonce.remove(&nonce);
+            }
         }
         if let (Some(waiter), Some(payment), true) = (waiter, payment, answered) {
             let _ = waiter.send(Answer::Paid(Box::new(Paid {
@@ -347,12 +353,14 @@ impl Desk {
         place.seat.state = state;
         place.seat.verdict = Some(rejection.clone());
         place.seat.transaction = transaction.or(place.seat.transaction);
-        let nonce = place.nonce;
+        let (nonce, source) = (place.nonce, place.source);
         if was_live {
             places.live -= 1;
-            places.by_nonce.remove(&nonce);
-            if let Some(account) = places.by_account.get_mut(&nonce.0) {
-                account.remove(digest);
+            if let Some(nonce) = nonce {
+                places.by_nonce.remove(&nonce);
+            }
+            for account in touched(nonce.as_ref(), &source) {
+                places.count_no_more(&account, digest);
             }
         }
         if let Some(waiter) = waiter {
@@ -403,72 +411,91 @@ impl Places {
         transaction: Option<Signature>,
         answered: bool,
     ) {
-        let nonce = nonce_key(&payment);
+        let intent = payment.intent();
+        let nonce = intent.map(|intent| intent.nonce);
         let digest = payment.digest;
         let place = Place {
             seat: Seat {
                 state,
-                signature: payment.entry.signature,
+                signature: intent.map(|intent| intent.entry.signature),
                 payer: payment.payer,
                 verdict: None,
                 transaction,
                 answered,
             },
             nonce,
+            source: payment.source,
             amount: payment.amount,
             expires_at: payment.expires_at,
             landed_ms: None,
             waiter,
             payment: Some(payment),
         };
-        self.by_nonce.insert(nonce, digest);
-        self.by_account.entry(nonce.0).or_default().insert(digest);
+        if let Some(nonce) = nonce {
+            self.by_nonce.insert(nonce, digest);
+        }
+        self.list(&digest, &place);
         self.by_digest.insert(digest, place);
         self.live += 1;
+    }
+
+    fn list(&mut self, digest: &Digest, place: &Place) {
+        for account in touched(place.nonce.as_ref(), &place.source) {
+            self.by_account.entry(account).or_default().insert(*digest);
+        }
     }
 
     fn unlist(&mut self, digest: &Digest, place: &Place) {
         if place.seat.state.is_live() {
             self.live -= 1;
-            self.by_nonce.remove(&place.nonce);
+            if let Some(nonce) = &place.nonce {
+                self.by_nonce.remove(nonce);
+            }
         }
-        if let Some(account) = self.by_account.get_mut(&place.nonce.0) {
-            account.remove(digest);
-            if account.is_empty() {
-                self.by_account.remove(&place.nonce.0);
+        for account in touched(place.nonce.as_ref(), &place.source) {
+            self.count_no_more(&account, digest);
+        }
+    }
+
+    fn count_no_more(&mut self, account: &Address, digest: &Digest) {
+        if let Some(digests) = self.by_account.get_mut(account) {
+            digests.remove(digest);
+            if digests.is_empty() {
+                self.by_account.remove(account);
             }
         }
     }
 
-    fn in_flight(&self, nonce_account: &Address, asked_ms: i64) -> Vec<InFlight> {
-        let Some(digests) = self.by_account.get(nonce_account) else {
-            return Vec::new();
-        };
+    fn in_flight(&self, accounts: &[Address], asked_ms: i64) -> Vec<InFlight> {
+        // An intent is listed under its nonce account and under its token account, and counts once.
+        let digests: HashSet<&Digest> = accounts
+            .iter()
+            .filter_map(|account| self.by_account.get(account))
+            .flatten()
+            .collect();
         let counts = |place: &&Place| {
             place.seat.state.is_live() || place.landed_ms.is_some_and(|landed| landed >= asked_ms)
         };
         digests
-            .iter()
+            .into_iter()
             .filter_map(|digest| Some((digest, self.by_digest.get(digest)?)))
             .filter(|(_, place)| counts(place))
             .map(|(digest, place)| InFlight {
                 digest: *digest,
-                lane: place.nonce.2,
-                nonce: place.nonce.3,
                 amount: place.amount,
-                opened_slot: place.nonce.1,
+                nonce: place.nonce,
             })
             .collect()
     }
 }
 
-fn nonce_key(payment: &NewPayment) -> NonceKey {
-    (
-        payment.nonce_account,
-        payment.opened_slot,
-        payment.lane,
-        payment.nonce,
-    )
+/// The accounts that a payment counts against.
+fn touched(nonce: Option<&NonceKey>, source: &Address) -> Vec<Address> {
+    nonce
+        .map(|nonce| nonce.account)
+        .into_iter()
+        .chain([*source])
+        .collect()
 }
 
 impl Seat {
@@ -477,8 +504,8 @@ impl Seat {
         let verdict = row.verdict.as_ref();
         Self {
             state: row.state,
-            signature: row.entry.signature,
-            payer: row.payer,
+            signature: row.payment.intent().map(|intent| intent.entry.signature),
+            payer: row.payment.payer,
             verdict: verdict.map(|(reason, message)| Rejection::recorded(reason, message)),
             transaction: row.attempt.as_ref().map(|attempt| attempt.signature),
             answered: row.answered,

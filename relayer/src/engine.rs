@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     batch::Batches,
     chain::{CLOCK, Chain, ChainError, blockhash::Blockhashes, cache::Accounts, prices::Prices},
-    config::{BatchSettings, ChainSettings, Fees, Limits},
+    config::{BatchSettings, ChainSettings, ExactSettings, Fees, Limits},
     desk::{Desk, Seat},
     follow::Handover,
     keys::FeePayer,
@@ -41,6 +41,8 @@ pub struct Settings {
     pub chain: ChainSettings,
     /// How payments share transactions.
     pub batch: BatchSettings,
+    /// The scheme `exact`.
+    pub exact: ExactSettings,
 }
 
 /// The relayer without its HTTP.
@@ -139,7 +141,7 @@ impl Refusal {
     pub(crate) fn of_row(rejection: Rejection, row: &PaymentRow) -> Self {
         Self {
             rejection,
-            payer: Some(row.payer),
+            payer: Some(row.payment.payer),
             transaction: row.attempt.as_ref().map(|attempt| attempt.signature),
         }
     }
@@ -236,7 +238,8 @@ impl Engine {
             Examined::Refused(refusal) => return Ok(Err(refusal)),
             Examined::Known(known) => return Ok(Err(known.verdict())),
         };
-        let in_flight = self.desk.in_flight(&payment.nonce_account, asked);
+        let accounts = [payment.nonce_account, admission.item.source];
+        let in_flight = self.desk.in_flight(&accounts, asked);
         if let Err(rejection) = admission.reserve(&in_flight) {
             return Ok(Err(Refusal::new(rejection, Some(admission.payer))));
         }
@@ -369,9 +372,23 @@ impl Known {
     fn new(signed: &SignedIntent, seat: Seat) -> Self {
         Self {
             digest: signed.intent.digest(),
-            same_entry: seat.signature == signed.entry().signature,
+            same_entry: seat.signature == Some(signed.entry().signature),
             seat,
         }
+    }
+
+    /// A payment whose identity holds what its payer signed.
+    pub(crate) fn of(digest: sluice_intent::Digest, seat: Seat) -> Self {
+        Self {
+            digest,
+            same_entry: true,
+            seat,
+        }
+    }
+
+    /// One of the ledger.
+    pub(crate) fn of_row(digest: sluice_intent::Digest, row: &PaymentRow) -> Self {
+        Self::of(digest, Seat::of(row))
     }
 
     /// What is to be said about it without a success.

@@ -34,7 +34,7 @@ use crate::{
     desk::Answer,
     engine::{Engine, Unavailable},
     ledger::{Attempt, Candidate, LedgerError, PaymentRow, State, record::Landing},
-    reason::Rejection,
+    reason::{ExactReason, Reason, Rejection},
     snapshot::{exists, lookup, time},
 };
 
@@ -69,14 +69,27 @@ pub struct Sent {
     /// What it costs, in lamports.
     pub fee_lamports: u64,
     /// Its payments, in the order of its entries.
-    pub items: Vec<Item>,
+    pub payments: Vec<Carried>,
 }
 
 /// A payment of a transaction that is followed.
-struct Carried {
-    digest: Digest,
-    /// What it can be put in line with again; a restart has to ask the chain for it.
-    item: Option<Item>,
+#[derive(Clone, Debug)]
+pub struct Carried {
+    /// The payment.
+    pub digest: Digest,
+    /// What can be done if this transaction does not decide it.
+    pub otherwise: Otherwise,
+}
+
+/// What can be done with a payment whose transaction did not decide it.
+#[derive(Clone, Debug)]
+pub enum Otherwise {
+    /// It can be put in line again.
+    Again(Box<Item>),
+    /// It can be signed again, once the chain has been asked for what it needs: this is after a restart.
+    Remake,
+    /// Nothing: its payer signed this transaction and no other.
+    Nothing,
 }
 
 struct Open {
@@ -284,15 +297,11 @@ impl Follower {
         {
             return;
         }
-        let carried = |item: Item| Carried {
-            digest: *item.digest(),
-            item: Some(item),
-        };
         let open = Open {
             wire: sent.wire,
             last_valid_block_height: sent.last_valid_block_height,
             fee_lamports: sent.fee_lamports,
-            payments: sent.items.into_iter().map(carried).collect(),
+            payments: sent.payments,
             since: Instant::now(),
             last_sent: Some(Instant::now()),
         };
@@ -433,6 +442,9 @@ impl Follower {
                 for carried in &open.payments {
                     let failures = self.engine.ledger.failures(&carried.digest).await?;
                     let outcome = match Rejection::of_failure(error) {
+                        _ if matches!(carried.otherwise, Otherwise::Nothing) => {
+                            Outcome::Here(Landing::Refused(failed_transfer(error)))
+                        }
                         Some(rejection) => {
                             match self.refused(&carried.digest, signature, rejection).await? {
                                 Some(outcome) => outcome,
@@ -492,7 +504,7 @@ impl Follower {
                         fee_lamports: open.fee_lamports,
                         slot: Some(slot),
                     };
-                    if let Some(item) = &carried.item {
+                    if let Otherwise::Again(item) = &carried.otherwise {
                         let settle = &item.settle;
                         engine
                             .accounts
@@ -513,11 +525,13 @@ impl Follower {
                     // The chores find what is signed and has no transaction, and leave alone what is in line.
                     let mut state = State::Signed;
                     // Alone it would be the same transaction once more, until there is another blockhash.
-                    if let Some(mut item) = carried.item.filter(|_| payments > 1) {
+                    if let Otherwise::Again(mut item) = carried.otherwise
+                        && payments > 1
+                    {
                         item.failures += 1;
                         item.candidate = Candidate::Known(digest);
                         engine.desk.advance(&digest, State::Batched, None);
-                        if engine.enqueue(item).is_ok() {
+                        if engine.enqueue(*item).is_ok() {
                             state = State::Batched;
                         }
                     }
@@ -629,7 +643,18 @@ impl Follower {
                 .filter_map(|row| row.attempt.as_ref())
                 .find(|attempt| attempt.signature == transaction.signature)
                 .map_or(0, |attempt| attempt.fee_lamports);
-            let carried = |digest| Carried { digest, item: None };
+            let is_transfer = |digest: &Digest| {
+                let row = rows.iter().find(|row| row.payment.digest == *digest);
+                row.is_some_and(|row| row.payment.intent().is_none())
+            };
+            let carried = |digest| Carried {
+                digest,
+                otherwise: if is_transfer(&digest) {
+                    Otherwise::Nothing
+                } else {
+                    Otherwise::Remake
+                },
+            };
             let open = Open {
                 wire: Arc::new(transaction.wire),
                 last_valid_block_height: transaction.last_valid_block_height,
@@ -720,32 +745,45 @@ impl Follower {
         let now = time(clock.first().and_then(Option::as_ref))?;
         for row in rows {
             engine.desk.restore(&row);
-            let digest = hex::encode(row.digest);
-            if now > row.expires_at {
-                let rejection = Rejection::skip_because(
-                    Skip::Expired,
-                    "no transaction of this payment landed before it expired, and none can any more",
-                );
-                if engine.ledger.expire(row.digest, rejection.clone()).await? {
+            let digest = hex::encode(row.payment.digest);
+            let intent = row.payment.intent();
+            if intent.is_none() || now > row.payment.expires_at {
+                let rejection = match intent {
+                    Some(_) => Rejection::skip_because(
+                        Skip::Expired,
+                        "no transaction of this payment landed before it expired, and none can any more",
+                    ),
+                    // Its payer signed that transaction and no other.
+                    None => expired_transfer(),
+                };
+                if engine
+                    .ledger
+                    .expire(row.payment.digest, rejection.clone())
+                    .await?
+                {
                     tracing::warn!(%digest, "payment expired without landing");
                     engine
                         .desk
-                        .ended(&row.digest, State::Expired, &rejection, None);
+                        .ended(&row.payment.digest, State::Expired, &rejection, None);
                 }
                 continue;
             }
             let in_line = engine
                 .desk
-                .seat(&row.digest)
+                .seat(&row.payment.digest)
                 .is_some_and(|seat| seat.state == State::Batched);
             if in_line {
                 continue;
             }
             match self.remake(&row).await? {
                 Some(item) => {
-                    engine.desk.advance(&row.digest, State::Batched, None);
+                    engine
+                        .desk
+                        .advance(&row.payment.digest, State::Batched, None);
                     if let Err(error) = engine.enqueue(item) {
-                        engine.desk.advance(&row.digest, State::Signed, None);
+                        engine
+                            .desk
+                            .advance(&row.payment.digest, State::Signed, None);
                         return Err(error);
                     }
                     tracing::info!(%digest, "put in line again");
@@ -788,8 +826,10 @@ impl Follower {
         };
         for chunk in watched.chunks(MAX_WATCHED) {
             let rows = engine.ledger.payments(chunk).await?;
-            let mut rows: HashMap<Digest, PaymentRow> =
-                rows.into_iter().map(|row| (row.digest, row)).collect();
+            let mut rows: HashMap<Digest, PaymentRow> = rows
+                .into_iter()
+                .map(|row| (row.payment.digest, row))
+                .collect();
             for digest in chunk {
                 let live = engine
                     .desk
@@ -823,10 +863,14 @@ impl Follower {
 
     async fn remake(&self, row: &PaymentRow) -> Result<Option<Item>, Unavailable> {
         let engine = &self.engine;
+        let Some(intent) = row.payment.intent() else {
+            return Ok(None);
+        };
+        let nonce_account = intent.nonce.account;
         let keys = [
-            row.service,
-            address::accepted_mint(&row.mint).0,
-            row.nonce_account,
+            row.payment.service,
+            address::accepted_mint(&row.payment.mint).0,
+            nonce_account,
         ];
         let accounts = engine.chain.accounts(&keys, Depth::Confirmed).await?;
         let mut accounts = accounts.iter().map(|a| a.as_ref().filter(|a| exists(a)));
@@ -841,21 +885,37 @@ impl Follower {
         let facilitator = engine.facilitator().await?;
         let wallet = Address::new_from_array(facilitator.wallet);
         Ok(Some(Item {
-            candidate: Candidate::Known(row.digest),
+            candidate: Candidate::Known(row.payment.digest),
             accounts: Arc::new(ServiceAccounts::new(
-                row.service,
+                row.payment.service,
                 service,
                 accepted,
                 &wallet,
             )),
             settle: SettleItem {
-                entry: row.entry,
+                entry: intent.entry,
                 source: Address::new_from_array(nonce.source),
-                nonce_account: row.nonce_account,
+                nonce_account,
             },
-            failures: engine.ledger.failures(&row.digest).await?,
+            failures: engine.ledger.failures(&row.payment.digest).await?,
         }))
     }
+}
+
+/// A transfer whose one transaction landed and failed.
+fn failed_transfer(error: &TransactionError) -> Rejection {
+    Rejection::new(
+        Reason::Exact(ExactReason::TransactionFailed),
+        format!("the transaction landed and failed, and nothing was paid: {error}"),
+    )
+}
+
+/// A transfer whose one transaction is dead.
+fn expired_transfer() -> Rejection {
+    Rejection::new(
+        Reason::Exact(ExactReason::TransactionFailed),
+        "the transaction did not land while its blockhash lived, and can no longer: sign another",
+    )
 }
 
 /// Notes that something waits for the next time.
@@ -890,13 +950,13 @@ impl Engine {
     fn end(&self, row: &PaymentRow) {
         match (&row.attempt, row.state.is_paid()) {
             // Whoever waits here asks the ledger for the one success.
-            (Some(attempt), true) => self.desk.paid(&row.digest, attempt, false),
+            (Some(attempt), true) => self.desk.paid(&row.payment.digest, attempt, false),
             (attempt, _) => {
                 let (reason, message) = row.verdict.clone().unwrap_or_default();
                 let rejection = Rejection::recorded(&reason, &message);
                 let transaction = attempt.as_ref().map(|attempt| attempt.signature);
                 self.desk
-                    .ended(&row.digest, row.state, &rejection, transaction);
+                    .ended(&row.payment.digest, row.state, &rejection, transaction);
             }
         }
     }

@@ -78,6 +78,11 @@ impl FeePayer {
         Address::new_from_array(self.keypair.pubkey().to_bytes())
     }
 
+    /// Signs a message.
+    pub(crate) fn sign(&self, message: &[u8]) -> solana_signature::Signature {
+        self.keypair.sign_message(message)
+    }
+
     /// The key, to sign with.
     pub(crate) fn signer(&self) -> &Keypair {
         &self.keypair

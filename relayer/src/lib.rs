@@ -1,7 +1,7 @@
 //! The Sluice relayer: an x402 facilitator that verifies and settles signed intents on Solana.
 //!
 //! Reading order: [`request`] (what comes in), [`snapshot`] (what the chain says about it), [`verify`] (the
-//! judgement), [`desk`] (what is at work), [`settle`] (how a call is answered), [`batch`] (how payments share a
+//! judgement), [`exact`] (the stock scheme), [`desk`] (what is at work), [`settle`] (how a call is answered), [`batch`] (how payments share a
 //! transaction), [`ledger`] (what is on disk before anything is sent), [`follow`] (how it ends), [`http`] (how it is
 //! asked). [`engine`] holds them together and [`Relayer`] runs them.
 
@@ -11,6 +11,7 @@ pub mod chain;
 pub mod config;
 pub mod desk;
 pub mod engine;
+pub mod exact;
 pub mod follow;
 pub mod http;
 pub mod keys;

@@ -9,6 +9,8 @@ use crate::chain::{Failure, TransactionError};
 
 /// The prefix of reasons that belong to the split scheme.
 const SCHEME_PREFIX: &str = "invalid_sluice_split_";
+/// The prefix of those of `exact` on Solana.
+const EXACT_PREFIX: &str = "invalid_exact_svm_";
 
 /// A machine-readable reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,10 +49,135 @@ pub enum Reason {
     MintDisabled,
     /// The mint's authorities have changed it so that nothing is pulled in it.
     MintUnusable,
+    /// A rule of the scheme `exact`.
+    Exact(ExactReason),
+}
+
+/// Why a payment of the scheme `exact` is not valid or did not settle, in the published vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExactReason {
+    /// The requirement names no fee payer.
+    MissingFeePayer,
+    /// It names a stranger's.
+    FeePayerNotManaged,
+    /// The transaction has another fee payer.
+    FeePayerMismatch,
+    /// The transaction cannot be read, or is of a kind that is not signed.
+    NotDecoded,
+    /// A signature is missing or wrong.
+    SignatureInvalid,
+    /// More keys than payer and fee payer sign.
+    ExcessiveSigners,
+    /// Too few or too many instructions.
+    InstructionCount,
+    /// The compute unit limit is not set where it must be.
+    ComputeLimit,
+    /// It is too high.
+    ComputeLimitTooHigh,
+    /// The compute unit price is not set where it must be.
+    ComputePrice,
+    /// It, or what the transaction would cost, is too high.
+    ComputePriceTooHigh,
+    /// The third instruction is no transfer.
+    NoTransfer,
+    /// The fourth instruction is not one of those that may follow.
+    UnknownFourth,
+    /// The fifth.
+    UnknownFifth,
+    /// The sixth.
+    UnknownSixth,
+    /// The seventh.
+    UnknownSeventh,
+    /// The money is the facilitator's own.
+    FeePayerTransfers,
+    /// The fee payer stands in an instruction.
+    FeePayerIncluded,
+    /// Another mint.
+    MintMismatch,
+    /// Another recipient.
+    RecipientMismatch,
+    /// Another amount.
+    AmountMismatch,
+    /// No memo, or several, where one must be.
+    MemoCount,
+    /// Another memo.
+    MemoMismatch,
+    /// It would fail.
+    SimulationFailed,
+    /// It landed and failed, or can no longer land.
+    TransactionFailed,
+}
+
+impl ExactReason {
+    /// Every one.
+    pub const ALL: [Self; 25] = [
+        Self::MissingFeePayer,
+        Self::FeePayerNotManaged,
+        Self::FeePayerMismatch,
+        Self::NotDecoded,
+        Self::SignatureInvalid,
+        Self::ExcessiveSigners,
+        Self::InstructionCount,
+        Self::ComputeLimit,
+        Self::ComputeLimitTooHigh,
+        Self::ComputePrice,
+        Self::ComputePriceTooHigh,
+        Self::NoTransfer,
+        Self::UnknownFourth,
+        Self::UnknownFifth,
+        Self::UnknownSixth,
+        Self::UnknownSeventh,
+        Self::FeePayerTransfers,
+        Self::FeePayerIncluded,
+        Self::MintMismatch,
+        Self::RecipientMismatch,
+        Self::AmountMismatch,
+        Self::MemoCount,
+        Self::MemoMismatch,
+        Self::SimulationFailed,
+        Self::TransactionFailed,
+    ];
+
+    /// The word on the wire, without its prefix.
+    fn name(self) -> &'static str {
+        match self {
+            Self::MissingFeePayer => "payload_missing_fee_payer",
+            Self::FeePayerNotManaged => "fee_payer_not_managed_by_facilitator",
+            Self::FeePayerMismatch => "fee_payer_mismatch",
+            Self::NotDecoded => "payload_transaction_could_not_be_decoded",
+            Self::SignatureInvalid => "payload_signature_invalid",
+            Self::ExcessiveSigners => "payload_excessive_signers",
+            Self::InstructionCount => "payload_transaction_instructions_length",
+            Self::ComputeLimit => "payload_transaction_instructions_compute_limit_instruction",
+            Self::ComputeLimitTooHigh => {
+                "payload_transaction_instructions_compute_limit_instruction_too_high"
+            }
+            Self::ComputePrice => "payload_transaction_instructions_compute_price_instruction",
+            Self::ComputePriceTooHigh => {
+                "payload_transaction_instructions_compute_price_instruction_too_high"
+            }
+            Self::NoTransfer => "payload_no_transfer_instruction",
+            Self::UnknownFourth => "payload_unknown_fourth_instruction",
+            Self::UnknownFifth => "payload_unknown_fifth_instruction",
+            Self::UnknownSixth => "payload_unknown_sixth_instruction",
+            Self::UnknownSeventh => "payload_unknown_seventh_instruction",
+            Self::FeePayerTransfers => "payload_transaction_fee_payer_transferring_funds",
+            Self::FeePayerIncluded => {
+                "payload_transaction_fee_payer_included_in_instruction_accounts"
+            }
+            Self::MintMismatch => "payload_mint_mismatch",
+            Self::RecipientMismatch => "payload_recipient_mismatch",
+            Self::AmountMismatch => "payload_amount_mismatch",
+            Self::MemoCount => "payload_memo_count",
+            Self::MemoMismatch => "payload_memo_mismatch",
+            Self::SimulationFailed => "transaction_simulation_failed",
+            Self::TransactionFailed => "transaction_failed",
+        }
+    }
 }
 
 impl Reason {
-    /// Every reason but the program's skips, which [`Skip::ALL`] lists.
+    /// Every reason but the program's skips and those of `exact`, which [`Skip::ALL`] and [`ExactReason::ALL`] list.
     pub const ALL: [Self; 16] = [
         Self::X402Version,
         Self::UnsupportedScheme,
@@ -85,6 +212,7 @@ impl Reason {
             Self::Pending => "settlement_pending",
             Self::UnexpectedSettle => "unexpected_settle_error",
             Self::Skip(skip) => return Cow::Owned(format!("{SCHEME_PREFIX}{}", skip.name())),
+            Self::Exact(rule) => return Cow::Owned(format!("{EXACT_PREFIX}{}", rule.name())),
             Self::NonceConflict => "invalid_sluice_split_nonce_conflict",
             Self::Paused => "invalid_sluice_split_paused",
             Self::FacilitatorSuspended => "invalid_sluice_split_facilitator_suspended",
@@ -136,6 +264,7 @@ impl Rejection {
             .iter()
             .copied()
             .chain(Skip::ALL.iter().copied().map(Reason::Skip))
+            .chain(ExactReason::ALL.iter().copied().map(Reason::Exact))
             .find(|known| known.as_str() == reason);
         Self::new(known.unwrap_or(Reason::UnexpectedSettle), message)
     }

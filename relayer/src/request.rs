@@ -45,43 +45,89 @@ pub struct Home {
     pub facilitator: Address,
 }
 
-impl Payment {
-    /// Reads a request. Needs nothing but the request and the relayer's own settings.
-    pub fn parse(request: &FacilitatorRequest, home: &Home) -> Result<Self, Rejection> {
+/// What both schemes ask for: who is to be paid how much of what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// The version of the protocol.
+    pub version: Version,
+    /// The scheme's name.
+    pub scheme: String,
+    /// `payTo`.
+    pub pay_to: Address,
+    /// The mint (`asset`).
+    pub mint: Address,
+    /// Atomic units.
+    pub amount: u64,
+    /// Seconds that the server waits for settlement.
+    pub max_timeout_seconds: u64,
+    /// What the scheme adds to the requirement.
+    pub extra: Option<Value>,
+    payload: Value,
+}
+
+impl Asked {
+    /// Reads a request of one of `schemes`.
+    pub fn read(
+        request: &FacilitatorRequest,
+        network: Network,
+        schemes: &[&str],
+    ) -> Result<Self, Rejection> {
         let version = version(&request.x402_version)?;
         let requirements = &request.payment_requirements;
-        check_scheme(requirements)?;
-        check_network(requirements, home.network)?;
+        check_scheme(requirements, schemes)?;
+        check_network(requirements, network)?;
         let (requirements, payload) = match version {
             Version::V2 => read_v2(request)?,
             Version::V1 => read_v1(request)?,
         };
-        let payload: SplitPayload = read("payload", &payload, Reason::Payload)?;
-
-        let wanted = |field: &str, problem: &str| {
-            Rejection::new(Reason::Requirements, format!("{field}: {problem}"))
-        };
-        let service = address("payTo", &requirements.pay_to, Reason::Requirements)?;
-        let mint = address("asset", &requirements.asset, Reason::Requirements)?;
         let amount_field = match version {
             Version::V1 => "maxAmountRequired",
             Version::V2 => "amount",
         };
         let amount = decimal(&requirements.amount).ok_or_else(|| {
-            wanted(
-                amount_field,
-                "must be a decimal string of atomic units that fits 64 bits",
+            Rejection::new(
+                Reason::Requirements,
+                format!(
+                    "{amount_field}: must be a decimal string of atomic units that fits 64 bits"
+                ),
             )
         })?;
-        let shown_terms = shown_terms(requirements.extra.as_ref(), &service, &mint, home)?;
-        let nonce_account = address("nonceAccount", &payload.nonce_account, Reason::Payload)?;
-        let payment = Self {
+        Ok(Self {
             version,
-            service,
-            mint,
+            pay_to: address("payTo", &requirements.pay_to, Reason::Requirements)?,
+            mint: address("asset", &requirements.asset, Reason::Requirements)?,
+            scheme: requirements.scheme,
             amount,
             max_timeout_seconds: requirements.max_timeout_seconds,
-            nonce_account,
+            extra: requirements.extra.filter(|extra| !extra.is_null()),
+            payload,
+        })
+    }
+
+    /// The scheme's payload.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Rejection> {
+        read("payload", &self.payload, Reason::Payload)
+    }
+}
+
+impl Payment {
+    /// Reads a request. Needs nothing but the request and the relayer's own settings.
+    pub fn parse(request: &FacilitatorRequest, home: &Home) -> Result<Self, Rejection> {
+        Self::of(&Asked::read(request, home.network, &[SCHEME])?, home)
+    }
+
+    /// Reads what was asked.
+    pub fn of(asked: &Asked, home: &Home) -> Result<Self, Rejection> {
+        let payload: SplitPayload = asked.payload()?;
+        let (service, mint) = (asked.pay_to, asked.mint);
+        let shown_terms = shown_terms(asked.extra.as_ref(), &service, &mint, home)?;
+        let payment = Self {
+            version: asked.version,
+            service,
+            mint,
+            amount: asked.amount,
+            max_timeout_seconds: asked.max_timeout_seconds,
+            nonce_account: address("nonceAccount", &payload.nonce_account, Reason::Payload)?,
             shown_terms,
             payload,
             genesis_hash: home.genesis_hash,
@@ -117,12 +163,15 @@ pub fn version(value: &Value) -> Result<Version, Rejection> {
     }
 }
 
-fn check_scheme(requirements: &Value) -> Result<(), Rejection> {
+fn check_scheme(requirements: &Value, schemes: &[&str]) -> Result<(), Rejection> {
     match requirements.get("scheme").and_then(Value::as_str) {
-        Some(SCHEME) => Ok(()),
+        Some(scheme) if schemes.contains(&scheme) => Ok(()),
         Some(other) => Err(Rejection::new(
             Reason::UnsupportedScheme,
-            format!("scheme {other:?}: this facilitator settles {SCHEME:?} only"),
+            format!(
+                "scheme {other:?}: this facilitator settles {}",
+                schemes.join(" and ")
+            ),
         )),
         None => Err(Rejection::new(
             Reason::Requirements,
@@ -209,7 +258,7 @@ fn shown_terms(
     mint: &Address,
     home: &Home,
 ) -> Result<Option<[u8; 32]>, Rejection> {
-    let Some(extra) = extra.filter(|extra| !extra.is_null()) else {
+    let Some(extra) = extra else {
         return Ok(None);
     };
     let genesis = Address::new_from_array(home.genesis_hash);

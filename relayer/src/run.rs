@@ -292,6 +292,7 @@ async fn engine(
         fees: config.fees,
         chain: config.chain,
         batch: config.batch,
+        exact: config.exact,
     };
     Ok(Arc::new(Engine::new(Parts {
         settings,

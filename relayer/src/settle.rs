@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// A call for a payment that is known.
-    async fn join(self: &Arc<Self>, known: Known) -> Result<Outcome, Unavailable> {
+    pub(crate) async fn join(self: &Arc<Self>, known: Known) -> Result<Outcome, Unavailable> {
         // Another signature over the same digest buys nothing: it could be anybody's, unchecked.
         if !known.same_entry {
             return Ok(Outcome::Refused(known.verdict()));
@@ -82,7 +82,7 @@ impl Engine {
         }
     }
 
-    async fn await_landing(
+    pub(crate) async fn await_landing(
         self: &Arc<Self>,
         digest: &sluice_intent::Digest,
         waiting: oneshot::Receiver<Answer>,
@@ -191,7 +191,7 @@ fn pending() -> Rejection {
 fn paid_row(row: PaymentRow) -> Option<Paid> {
     let attempt = row.attempt.clone()?;
     Some(Paid {
-        payment: Arc::new(row.into()),
+        payment: Arc::new(row.payment),
         attempt,
     })
 }

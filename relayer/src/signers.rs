@@ -112,6 +112,40 @@ impl Signers {
             .map(|_| ())
     }
 
+    /// Whether this one key can pay.
+    pub fn check_one(&self, address: &Address) -> Result<(), Unavailable> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = self.keys.iter().position(|key| key.address() == *address);
+        match place.and_then(|place| seen.get(place)) {
+            Some(seen) if seen.resting => Err(Unavailable::FeePayer {
+                lamports: seen.lamports.map_or(0, |(lamports, _)| lamports),
+                least: self.fees.min_balance_lamports,
+            }),
+            Some(_) => Ok(()),
+            None => Err(Unavailable::NotReady(format!(
+                "{address} is none of the relayer's keys"
+            ))),
+        }
+    }
+
+    /// A key that can pay, another one each time: for who asks which to name.
+    pub fn turn(&self) -> Address {
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self.keys.len().max(1);
+        let turn = || (0..count).map(|i| start.wrapping_add(i) % count);
+        let awake = turn().find(|i| seen.get(*i).is_some_and(|seen| !seen.resting));
+        let place = awake.unwrap_or(start % count);
+        self.keys
+            .get(place)
+            .map_or_else(Address::default, FeePayer::address)
+    }
+
+    /// A key.
+    pub fn key(&self, address: &Address) -> Option<&FeePayer> {
+        self.keys.iter().find(|key| key.address() == *address)
+    }
+
     /// The key that pays next: in turn, among those that do not rest and that `registered` names.
     pub fn pick(&self, registered: &[[u8; 32]]) -> Result<&FeePayer, Unavailable> {
         self.able(self.next.fetch_add(1, Ordering::Relaxed), registered)

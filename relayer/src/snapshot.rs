@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{LazyLock, Mutex},
     time::Duration,
 };
@@ -92,6 +93,7 @@ pub struct Subject {
 pub struct Snapshots {
     sources: Mutex<HashMap<Address, Address>>,
     mints: Mutex<HashMap<Address, Address>>,
+    token_accounts: Mutex<HashMap<[Address; 3], Address>>,
 }
 
 /// Payers whose source is remembered; beyond it the memory starts anew.
@@ -124,13 +126,28 @@ impl Snapshots {
         }
         Ok((snapshot, asked))
     }
+
+    /// The associated token account of `owner`, found once.
+    pub fn token_account(
+        &self,
+        owner: &Address,
+        mint: &Address,
+        token_program: &Address,
+    ) -> Address {
+        let key = [*owner, *mint, *token_program];
+        recall(&self.token_accounts, &key).unwrap_or_else(|| {
+            let address = address::token_account(owner, mint, token_program);
+            remember(&self.token_accounts, key, address);
+            address
+        })
+    }
 }
 
-fn recall(memory: &Mutex<HashMap<Address, Address>>, key: &Address) -> Option<Address> {
+fn recall<K: Eq + Hash>(memory: &Mutex<HashMap<K, Address>>, key: &K) -> Option<Address> {
     memory.lock().ok()?.get(key).copied()
 }
 
-fn remember(memory: &Mutex<HashMap<Address, Address>>, key: Address, value: Address) {
+fn remember<K: Eq + Hash>(memory: &Mutex<HashMap<K, Address>>, key: K, value: Address) {
     if let Ok(mut memory) = memory.lock() {
         if memory.len() >= MAX_SOURCES {
             memory.clear();

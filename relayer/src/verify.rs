@@ -11,6 +11,7 @@ use sluice_sdk::{
 };
 
 use crate::{
+    ledger::NonceKey,
     reason::{Reason, Rejection},
     request::Payment,
     snapshot::{Lookup, Snapshot},
@@ -38,14 +39,10 @@ pub struct Settler {
 pub struct InFlight {
     /// The payment.
     pub digest: Digest,
-    /// Its lane.
-    pub lane: u8,
-    /// Its nonce.
-    pub nonce: u64,
     /// Atomic units.
     pub amount: u64,
-    /// Slot in which its nonce account was opened.
-    pub opened_slot: u64,
+    /// The nonce that it burns, if it is an intent.
+    pub nonce: Option<NonceKey>,
 }
 
 /// A payment that holds against the chain, with everything needed to settle it.
@@ -148,26 +145,36 @@ impl Admission {
         &self.registered
     }
 
-    /// Judges the payment beside the other payments of its nonce account that are in flight, as if all of
-    /// them land. What the snapshot shows as landed already is not counted twice.
+    /// Judges the payment beside the other payments of its nonce account and of its token account that are in flight,
+    /// as if all of them land. What the snapshot shows as landed already is not counted twice.
     pub fn reserve(&self, in_flight: &[InFlight]) -> Result<(), Rejection> {
         let intent = &self.signed.intent;
-        let others = in_flight
-            .iter()
-            .filter(|other| other.digest != self.digest && other.opened_slot == intent.opened_slot);
         let mut lanes = self.lanes;
         let mut reserved = 0u64;
-        for other in others {
-            let Some(lane) = lanes.get_mut(usize::from(other.lane)) else {
+        // Of what is reserved, the part that does not go through the nonce account's approval.
+        let mut direct = 0u64;
+        for other in in_flight.iter().filter(|other| other.digest != self.digest) {
+            let Some(key) = other
+                .nonce
+                .filter(|key| key.account == self.item.nonce_account)
+            else {
+                direct = direct.saturating_add(other.amount);
+                reserved = reserved.saturating_add(other.amount);
                 continue;
             };
-            if lane.window().is_used(other.nonce) {
+            let Some(lane) = lanes
+                .get_mut(usize::from(key.lane))
+                .filter(|_| key.opened_slot == intent.opened_slot)
+            else {
+                continue;
+            };
+            if lane.window().is_used(key.nonce) {
                 continue;
             }
-            if other.lane == intent.lane && other.nonce == intent.nonce {
+            if key.lane == intent.lane && key.nonce == intent.nonce {
                 return Err(nonce_conflict());
             }
-            if let Ok(update) = lane.check(&self.spend(other.nonce, other.amount)) {
+            if let Ok(update) = lane.check(&self.spend(key.nonce, other.amount)) {
                 lane.apply(update);
             }
             reserved = reserved.saturating_add(other.amount);
@@ -180,11 +187,12 @@ impl Admission {
             .map_err(Rejection::skip)?;
         let needed = reserved.saturating_add(intent.amount);
         let delegated = self.source.delegate.map_or(0, |(_, amount)| amount);
-        if delegated < needed {
+        let pulled = reserved.saturating_sub(direct);
+        if delegated < needed.saturating_sub(direct) {
             return Err(Rejection::skip_because(
                 Skip::DelegatedShort,
                 format!(
-                    "{delegated} units are approved, {reserved} of them for payments that are being settled"
+                    "{delegated} units are approved, {pulled} of them for payments that are being settled"
                 ),
             ));
         }
@@ -215,7 +223,7 @@ pub fn nonce_conflict() -> Rejection {
     )
 }
 
-fn balance_short(balance: u64, reserved: u64, amount: u64) -> Rejection {
+pub(crate) fn balance_short(balance: u64, reserved: u64, amount: u64) -> Rejection {
     let held = if reserved > 0 {
         format!(", {reserved} of them for payments that are being settled")
     } else {

@@ -508,7 +508,7 @@ async fn what_is_wrong_is_answered_with_its_reason_and_spends_nothing() {
             bend(&["network"], json!(Network::Mainnet.caip2())),
             "invalid_network",
         ),
-        (bend(&["scheme"], json!("exact")), "unsupported_scheme"),
+        (bend(&["scheme"], json!("upto")), "unsupported_scheme"),
         (
             bend(&["asset"], json!(Address::new_unique().to_string())),
             "invalid_payment_requirements",

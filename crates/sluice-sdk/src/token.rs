@@ -289,6 +289,10 @@ pub fn revoke(payer: &Address, mint: &Address, token_program: &Address) -> Instr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sluice_intent::extension::{ACCOUNT_LEN, within};
+
+    const KIND_MINT: u8 = Holder::Mint as u8;
+    const KIND_ACCOUNT: u8 = Holder::Account as u8;
 
     fn key(byte: u8) -> Address {
         Address::new_from_array([byte; 32])

@@ -1,5 +1,6 @@
--- A payment is an intent whose transaction was signed. Its digest is its identity. Before that it is in memory alone:
--- nothing has been promised and nothing can land.
+-- A payment is an intent, or a transfer that its payer has signed, whose transaction was signed by a fee payer. Its
+-- digest is its identity: the intent's, or the hash of the transfer's message. Before that it is in memory alone: nothing
+-- has been promised and nothing can land.
 --
 -- Amounts, nonces and slots of opening are decimal text: they are unsigned 64-bit numbers, and SQL's integers are not.
 -- Times of the record (created_at and the like) are unix milliseconds of the relayer's clock and decide nothing;
@@ -8,21 +9,28 @@ CREATE TABLE payments (
     digest        TEXT    PRIMARY KEY NOT NULL,
     state         TEXT    NOT NULL CHECK (state IN
         ('signed', 'sent', 'confirmed', 'finalized', 'failed', 'expired')),
+    scheme        TEXT    NOT NULL CHECK (scheme IN ('sluice-split', 'exact')),
     payer         TEXT    NOT NULL,
+    -- Whom payTo names.
     service       TEXT    NOT NULL,
     mint          TEXT    NOT NULL,
     amount        TEXT    NOT NULL,
-    nonce_account TEXT    NOT NULL,
-    opened_slot   TEXT    NOT NULL,
-    lane          BIGINT NOT NULL,
-    nonce         TEXT    NOT NULL,
+    -- The token account that the money comes from.
+    source        TEXT    NOT NULL,
+    -- An intent's nonce; a transfer has none of these, nor entry and split.
+    nonce_account TEXT,
+    opened_slot   TEXT,
+    lane          BIGINT,
+    nonce         TEXT,
     expires_at    BIGINT NOT NULL,
     -- The version of the protocol in which the payment was asked for.
     x402_version  BIGINT NOT NULL,
     -- The entry of the settle instruction, as it goes on chain: signature and all.
-    entry         BYTEA    NOT NULL,
+    entry         BYTEA,
     -- The legs of this payment on its own, as JSON.
-    split         TEXT    NOT NULL,
+    split         TEXT,
+    -- 1 for a transfer into a service's vault, from where it is distributed.
+    to_vault      BIGINT NOT NULL,
     -- Why it failed or expired.
     reason        TEXT,
     message       TEXT,
@@ -31,7 +39,9 @@ CREATE TABLE payments (
     -- 1 once /settle has answered success. It never goes back.
     answered      BIGINT NOT NULL DEFAULT 0,
     created_at    BIGINT NOT NULL,
-    updated_at    BIGINT NOT NULL
+    updated_at    BIGINT NOT NULL,
+    CHECK (scheme = 'exact' OR (nonce_account IS NOT NULL AND opened_slot IS NOT NULL AND lane IS NOT NULL
+        AND nonce IS NOT NULL AND entry IS NOT NULL AND split IS NOT NULL))
 );
 
 -- Two live payments can never share a nonce: one of them could only burn a fee.

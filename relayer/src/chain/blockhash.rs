@@ -1,9 +1,12 @@
 //! The blockhash for the next transaction, asked for ahead of time.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
+
+use solana_hash::Hash;
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,11 +15,20 @@ use super::{Blockhash, Chain, ChainError};
 /// A blockhash older than this is not signed with: it lives for about a minute, and a transaction needs some of it.
 const MAX_AGE: Duration = Duration::from_secs(20);
 
-/// The newest blockhash that is known.
+/// Blocks that a blockhash lives.
+const LIFE: u64 = 150;
+/// Blocks by which a node that others asked may be ahead of what is confirmed here.
+const AHEAD: u64 = 32;
+/// Blockhashes of others that are remembered; beyond it the dead ones are forgotten.
+const MAX_SEEN: usize = 4_096;
+
+/// The newest blockhash, and how long those live that others sign with.
 #[derive(Clone)]
 pub struct Blockhashes {
     chain: Arc<dyn Chain>,
     newest: Arc<RwLock<Option<(Blockhash, Instant)>>>,
+    /// The last block of each blockhash that was seen; for one that a node only called valid, the last that it may be.
+    seen: Arc<Mutex<HashMap<Hash, u64>>>,
 }
 
 impl Blockhashes {
@@ -25,6 +37,7 @@ impl Blockhashes {
         let this = Self {
             chain,
             newest: Arc::default(),
+            seen: Arc::default(),
         };
         let task = this.clone();
         tokio::spawn(async move {
@@ -66,6 +79,46 @@ impl Blockhashes {
         let blockhash = self.chain.latest_blockhash().await?;
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
         *newest = Some((blockhash, asked));
+        drop(newest);
+        let mut seen = self.seen();
+        if seen.len() >= MAX_SEEN {
+            let height = blockhash.last_valid_block_height.saturating_sub(LIFE);
+            seen.retain(|_, last| *last >= height);
+        }
+        seen.insert(blockhash.hash, blockhash.last_valid_block_height);
         Ok(blockhash)
+    }
+
+    /// Blocks in which a transaction with this blockhash may still land, at most; 0 for a dead or an unknown one.
+    ///
+    /// Most clients sign with one that was seen here when it was the newest. Any other is asked about once.
+    pub async fn blocks_left(&self, hash: &Hash) -> Result<u64, ChainError> {
+        let newest = self.get().await?.last_valid_block_height;
+        let known = self.seen().get(hash).copied();
+        let last = match known {
+            Some(last) => last,
+            None if self.chain.is_blockhash_valid(hash).await? => {
+                let last = newest.saturating_add(AHEAD);
+                *self.seen().entry(*hash).or_insert(last)
+            }
+            None => return Ok(0),
+        };
+        Ok(last.saturating_sub(newest.saturating_sub(LIFE)))
+    }
+
+    /// The last block that may hold a transaction with this blockhash: where it is not known exactly a later one, so
+    /// that nothing is called dead which is not.
+    pub fn last_valid(&self, hash: &Hash) -> u64 {
+        let seen = self.seen();
+        let bound = || {
+            let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+            let newest = newest.map_or(0, |(blockhash, _)| blockhash.last_valid_block_height);
+            newest.saturating_add(AHEAD)
+        };
+        seen.get(hash).copied().unwrap_or_else(bound)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<Hash, u64>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

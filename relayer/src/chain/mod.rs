@@ -167,6 +167,12 @@ pub trait Chain: Send + Sync + 'static {
     /// have the transaction.
     async fn results(&self, signature: &Signature) -> Result<Option<Vec<u8>>, ChainError>;
 
+    /// Whether a transaction with this blockhash could land now.
+    async fn is_blockhash_valid(&self, hash: &Hash) -> Result<bool, ChainError>;
+
+    /// Why a transaction would fail if it landed now; `None` if it would not. Signatures may be missing.
+    async fn simulate(&self, wire: &[u8]) -> Result<Option<TransactionError>, ChainError>;
+
     /// Whether the cluster takes transactions of version 1: `wire` is one, and only read.
     async fn takes(&self, wire: &[u8]) -> bool;
 

@@ -206,6 +206,30 @@ impl Chain for ChainPool {
         Ok(known)
     }
 
+    /// By any node: the client may have asked one that is ahead.
+    async fn is_blockhash_valid(&self, hash: &Hash) -> Result<bool, ChainError> {
+        let mut problem = None;
+        let mut answered = false;
+        for node in self.order() {
+            match self.nodes[node].is_blockhash_valid(hash).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => answered = true,
+                Err(error) => {
+                    self.note(node, true);
+                    problem = Some(error);
+                }
+            }
+        }
+        match problem {
+            Some(error) if !answered => Err(error),
+            _ => Ok(false),
+        }
+    }
+
+    async fn simulate(&self, wire: &[u8]) -> Result<Option<super::TransactionError>, ChainError> {
+        self.first(|node| node.simulate(wire)).await
+    }
+
     async fn results(&self, signature: &Signature) -> Result<Option<Vec<u8>>, ChainError> {
         let mut problem = None;
         for node in self.order() {

@@ -272,6 +272,36 @@ impl Chain for RpcChain {
             .collect())
     }
 
+    async fn is_blockhash_valid(&self, hash: &Hash) -> Result<bool, ChainError> {
+        // The client may have asked a node that is ahead of what is confirmed.
+        let params = json!([hash.to_string(), {"commitment": "processed"}]);
+        let answer: InContext<bool> = self
+            .call("isBlockhashValid", RpcRequest::IsBlockhashValid, params)
+            .await?;
+        Ok(answer.value)
+    }
+
+    async fn simulate(&self, wire: &[u8]) -> Result<Option<TransactionError>, ChainError> {
+        #[derive(Deserialize)]
+        struct Simulated {
+            err: Option<Value>,
+        }
+        let params = json!([STANDARD.encode(wire), {
+            "encoding": "base64",
+            "commitment": "processed",
+            "sigVerify": false,
+            "replaceRecentBlockhash": false,
+        }]);
+        let answer: InContext<Simulated> = self
+            .call(
+                "simulateTransaction",
+                RpcRequest::SimulateTransaction,
+                params,
+            )
+            .await?;
+        Ok(answer.value.err.map(|json| TransactionError { json }))
+    }
+
     async fn takes(&self, wire: &[u8]) -> bool {
         let params = json!([STANDARD.encode(wire), {
             "encoding": "base64",

@@ -28,8 +28,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IntentView {
-    /// Hex of the intent's digest.
+    /// Hex of the payment's identity: the intent's digest, or the SHA-256 of a transfer's message.
     pub digest: String,
+    /// `sluice-split` or `exact`.
+    pub scheme: String,
     /// `admitted`, `batched`, `signed`, `sent`, `confirmed`, `finalized`, `failed` or `expired`.
     pub state: String,
     /// Whether the state can no longer change by itself.
@@ -38,24 +40,29 @@ pub struct IntentView {
     pub answered: bool,
     /// Who pays.
     pub payer: String,
-    /// The service.
+    /// The service, or whoever else a transfer pays.
     pub service: String,
     /// The mint.
     pub asset: String,
     /// Atomic units.
     pub amount: String,
-    /// The payer's nonce account.
-    pub nonce_account: String,
+    /// The payer's nonce account; a transfer has none of this and the next four.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce_account: Option<String>,
     /// Slot in which it was opened.
-    pub opened_slot: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_slot: Option<String>,
     /// The lane.
-    pub lane: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<u8>,
     /// The nonce.
-    pub nonce: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    /// How the payment is divided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<SplitShares>,
     /// Unix seconds of the chain's clock.
     pub expires_at: i64,
-    /// How the payment is divided.
-    pub split: SplitShares,
     /// The transaction that landed; else the latest one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction: Option<String>,
@@ -155,7 +162,7 @@ pub(super) async fn payments(
         .map_err(|error| ApiError::from(Unavailable::Ledger(error)))?;
     let full = rows.len() == limit as usize;
     let next = rows.last().filter(|_| full).map(|last| {
-        let digest = hex::encode(last.digest);
+        let digest = hex::encode(last.payment.digest);
         format!("{}-{digest}", last.created_at)
     });
     Ok(Json(PaymentsView {
@@ -202,14 +209,17 @@ fn row_view(row: PaymentRow) -> IntentView {
         message,
         created_at,
         updated_at,
-        ..view(&row.into(), state)
+        ..view(&row.payment, state)
     }
 }
 
 /// What is known of a payment before it is signed.
 fn view(payment: &NewPayment, state: PaymentState) -> IntentView {
+    let intent = payment.intent();
+    let nonce = intent.map(|intent| intent.nonce);
     IntentView {
         digest: hex::encode(payment.digest),
+        scheme: payment.scheme().to_owned(),
         state: state.as_str().to_owned(),
         is_final: false,
         answered: false,
@@ -217,12 +227,12 @@ fn view(payment: &NewPayment, state: PaymentState) -> IntentView {
         service: payment.service.to_string(),
         asset: payment.mint.to_string(),
         amount: payment.amount.to_string(),
-        nonce_account: payment.nonce_account.to_string(),
-        opened_slot: payment.opened_slot.to_string(),
-        lane: payment.lane,
-        nonce: payment.nonce.to_string(),
+        nonce_account: nonce.map(|nonce| nonce.account.to_string()),
+        opened_slot: nonce.map(|nonce| nonce.opened_slot.to_string()),
+        lane: nonce.map(|nonce| nonce.lane),
+        nonce: nonce.map(|nonce| nonce.nonce.to_string()),
+        split: intent.map(|intent| intent.split.clone()),
         expires_at: payment.expires_at,
-        split: payment.split.clone(),
         transaction: None,
         index: None,
         slot: None,
@@ -338,7 +348,7 @@ pub(super) async fn payer(
             ));
         }
     };
-    let in_flight = engine.desk.in_flight(&nonce_account, asked_ms);
+    let in_flight = engine.desk.in_flight(&[nonce_account], asked_ms);
     let source_key = Address::new_from_array(nonce.source);
     let ([source], _) = ask(&engine, &[source_key]).await?;
     let source = source.and_then(|account| token::decode_account(&account.owner, &account.data));
@@ -348,22 +358,23 @@ pub(super) async fn payer(
         .map_or(0, |(_, amount)| amount);
 
     let live = || {
-        in_flight
-            .iter()
-            .filter(|other| other.opened_slot == nonce.opened_slot)
+        in_flight.iter().filter_map(|other| {
+            let key = other.nonce?;
+            (key.opened_slot == nonce.opened_slot).then_some((key, other.amount))
+        })
     };
     let mut lanes = Vec::with_capacity(nonce.lanes.len());
     let mut reserved = 0u64;
     for (index, lane) in (0u8..).zip(nonce.lanes.iter()) {
         let mut window = lane.window();
-        for other in live().filter(|other| other.lane == index) {
-            match window.take(other.nonce) {
+        for (key, amount) in live().filter(|(key, _)| key.lane == index) {
+            match window.take(key.nonce) {
                 Ok(taken) => {
                     window = taken;
-                    reserved = reserved.saturating_add(other.amount);
+                    reserved = reserved.saturating_add(amount);
                 }
                 Err(Skip::NonceUsed) => {}
-                Err(_) => reserved = reserved.saturating_add(other.amount),
+                Err(_) => reserved = reserved.saturating_add(amount),
             }
         }
         let limit = |value: u64| (value != UNLIMITED).then(|| value.to_string());

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
+use serde::Serialize;
 use serde_json::{Value, json};
 use sluice_sdk::{
     Address, PROGRAM_ID,
     x402::{
-        Batch, FacilitatorRequest, SCHEME, SettleExtra, SettleResponse, SupportedKind,
+        Batch, EXACT, FacilitatorRequest, SCHEME, SettleExtra, SettleResponse, SupportedKind,
         SupportedResponse, VerifyResponse, Version,
     },
 };
@@ -16,7 +17,10 @@ use super::{ApiError, JsonBody};
 use crate::{
     desk::Paid,
     engine::{Engine, Refusal},
-    request::{self, Payment},
+    exact::Transfer,
+    ledger::Means,
+    reason::Rejection,
+    request::{self, Asked, Payment},
     settle::Outcome,
 };
 
@@ -24,8 +28,9 @@ pub(super) async fn verify(
     State(engine): State<Arc<Engine>>,
     JsonBody(body): JsonBody<FacilitatorRequest>,
 ) -> Result<Json<VerifyResponse>, ApiError> {
-    let verdict = match Payment::parse(&body, &engine.home()) {
-        Ok(payment) => engine.verify(&payment).await?,
+    let verdict = match Order::read(&engine, &body) {
+        Ok(Order::Split(payment)) => engine.verify(&payment).await?,
+        Ok(Order::Exact(transfer)) => engine.verify_transfer(&transfer).await?,
         Err(rejection) => Err(Refusal::new(rejection, None)),
     };
     Ok(Json(match verdict {
@@ -55,8 +60,9 @@ pub(super) async fn settle(
 ) -> Result<Json<SettleResponse>, ApiError> {
     let version = request::version(&body.x402_version).unwrap_or(Version::V2);
     let network = engine.settings.network.name(version).to_owned();
-    let outcome = match Payment::parse(&body, &engine.home()) {
-        Ok(payment) => engine.settle(&payment).await?,
+    let outcome = match Order::read(&engine, &body) {
+        Ok(Order::Split(payment)) => engine.settle(&payment).await?,
+        Ok(Order::Exact(transfer)) => engine.settle_transfer(&transfer).await?,
         Err(rejection) => Outcome::Refused(Refusal::new(rejection, None)),
     };
     Ok(Json(match outcome {
@@ -86,6 +92,28 @@ pub(super) async fn settle(
     }))
 }
 
+/// A request of either scheme.
+enum Order {
+    Split(Box<Payment>),
+    Exact(Box<Transfer>),
+}
+
+impl Order {
+    fn read(engine: &Engine, body: &FacilitatorRequest) -> Result<Self, Rejection> {
+        let schemes = if engine.settings.exact.enabled {
+            &[SCHEME, EXACT][..]
+        } else {
+            &[SCHEME]
+        };
+        let asked = Asked::read(body, engine.settings.network, schemes)?;
+        Ok(if asked.scheme == EXACT {
+            Self::Exact(Box::new(engine.read_transfer(&asked)?))
+        } else {
+            Self::Split(Box::new(Payment::of(&asked, &engine.home())?))
+        })
+    }
+}
+
 fn transaction(signature: Option<solana_signature::Signature>) -> String {
     signature.map(|s| s.to_string()).unwrap_or_default()
 }
@@ -93,24 +121,48 @@ fn transaction(signature: Option<solana_signature::Signature>) -> String {
 /// Where the payment stands in its transaction, and its part of the fee, rounded up.
 fn extra(paid: &Paid) -> Result<Value, ApiError> {
     let attempt = &paid.attempt;
-    let extra = SettleExtra {
-        digest: hex::encode(paid.payment.digest),
-        index: attempt.position,
-        split: paid.payment.split.clone(),
-        batch: Batch {
-            size: attempt.payments,
-            lamports_per_payment: attempt
-                .fee_lamports
-                .div_ceil(u64::from(attempt.payments.max(1))),
-        },
+    let digest = hex::encode(paid.payment.digest);
+    let batch = Batch {
+        size: attempt.payments,
+        lamports_per_payment: attempt
+            .fee_lamports
+            .div_ceil(u64::from(attempt.payments.max(1))),
     };
-    serde_json::to_value(extra).map_err(|error| {
+    let extra = match &paid.payment.means {
+        Means::Intent(intent) => serde_json::to_value(SettleExtra {
+            digest,
+            index: attempt.position,
+            split: intent.split.clone(),
+            batch,
+        }),
+        Means::Transfer { to_vault } => serde_json::to_value(TransferExtra {
+            digest,
+            batch,
+            distribution: to_vault.then_some(
+                "the money is in the service's vault; the program divides it in a transaction of its own",
+            ),
+        }),
+    };
+    extra.map_err(|error| {
         ApiError::new(
             axum::http::StatusCode::INTERNAL_SERVER_ERROR,
             "unexpected_error",
             error.to_string(),
         )
     })
+}
+
+/// What is said of a transfer beside its transaction.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TransferExtra {
+    /// Hex of the SHA-256 of what the payer signed: `GET /v1/intents/{digest}` tells its state.
+    digest: String,
+    /// Always of one.
+    batch: Batch,
+    /// Where the payment was to a service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distribution: Option<&'static str>,
 }
 
 pub(super) async fn supported(State(engine): State<Arc<Engine>>) -> Json<SupportedResponse> {
@@ -127,14 +179,20 @@ pub(super) async fn supported(State(engine): State<Arc<Engine>>) -> Json<Support
         "genesisHash": Address::new_from_array(settings.genesis_hash).to_string(),
         "feePayer": signers.first(),
     });
-    let kind = |version: Version| SupportedKind {
+    let kind = |version: Version, scheme: &str, extra: &Value| SupportedKind {
         x402_version: version,
-        scheme: SCHEME.to_owned(),
+        scheme: scheme.to_owned(),
         network: settings.network.name(version).to_owned(),
         extra: Some(extra.clone()),
     };
+    let versions = [Version::V2, Version::V1];
+    let mut kinds: Vec<SupportedKind> = versions.map(|v| kind(v, SCHEME, &extra)).into();
+    if settings.exact.enabled {
+        let extra = json!({ "feePayer": engine.signers.turn().to_string() });
+        kinds.extend(versions.map(|v| kind(v, EXACT, &extra)));
+    }
     Json(SupportedResponse {
-        kinds: vec![kind(Version::V2), kind(Version::V1)],
+        kinds,
         extensions: Vec::new(),
         signers: BTreeMap::from([("solana:*".to_owned(), signers)]),
     })

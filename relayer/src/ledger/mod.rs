@@ -18,8 +18,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::{AnyPool, any::AnyPoolOptions, migrate::Migrator};
 
-pub use row::{Attempt, LedgerError, OpenTransaction, PaymentRow, State};
-pub use seal::{Candidate, Claim, NewPayment, Sealed, Transaction};
+pub use row::{
+    Attempt, IntentMeans, LedgerError, Means, NewPayment, NonceKey, OpenTransaction, PaymentRow,
+    State,
+};
+pub use seal::{Candidate, Claim, Sealed, Transaction};
 
 use writer::Writer;
 

@@ -10,8 +10,8 @@ use super::{
 };
 
 /// A payment with the transaction that says most about it.
-const PAYMENT: &str = "SELECT p.digest, p.state, p.payer, p.service, p.mint, p.amount, p.nonce_account, p.opened_slot, \
-     p.lane, p.nonce, p.expires_at, p.x402_version, p.entry, p.split, p.reason, p.message, p.answered, p.created_at, p.updated_at, \
+const PAYMENT: &str = "SELECT p.digest, p.state, p.scheme, p.payer, p.service, p.mint, p.amount, p.source, p.nonce_account, \
+     p.opened_slot, p.lane, p.nonce, p.expires_at, p.x402_version, p.entry, p.split, p.to_vault, p.reason, p.message, p.answered, p.created_at, p.updated_at, \
      t.signature AS attempt_signature, a.position, t.payments, t.fee_lamports, t.slot \
      FROM payments p LEFT JOIN attempts a ON a.digest = p.digest AND a.signature = coalesce(p.signature, \
      (SELECT b.signature FROM attempts b JOIN transactions u ON u.signature = b.signature WHERE b.digest = p.digest \

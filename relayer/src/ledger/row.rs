@@ -5,7 +5,7 @@ use std::str::FromStr;
 use sluice_intent::{Digest, ENTRY_LEN, Entry};
 use sluice_sdk::{
     Address,
-    x402::{SplitShares, Version},
+    x402::{EXACT, SCHEME, SplitShares, Version},
 };
 use solana_signature::Signature;
 use sqlx::{Row, any::AnyRow};
@@ -76,37 +76,90 @@ impl State {
     }
 }
 
-/// A payment of the ledger.
+/// A payment that a transaction is signed for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PaymentRow {
-    /// The intent's digest.
+pub struct NewPayment {
+    /// Its identity: the intent's digest, or the hash of the payer's message.
     pub digest: Digest,
-    /// Where it stands.
-    pub state: State,
     /// The version of the protocol in which it was asked for.
     pub version: Version,
     /// Who pays.
     pub payer: Address,
-    /// The service.
+    /// Who is paid: the service, or whoever a transfer's `payTo` names.
     pub service: Address,
     /// The mint.
     pub mint: Address,
     /// Atomic units.
     pub amount: u64,
+    /// The token account that they come from.
+    pub source: Address,
+    /// Unix seconds of the chain's clock after which nobody can have it settled.
+    pub expires_at: i64,
+    /// How it moves the money.
+    pub means: Means,
+}
+
+/// How a payment moves money.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Means {
+    /// A signed intent (scheme `sluice-split`): any transaction may carry it, alone or with others.
+    Intent(Box<IntentMeans>),
+    /// A transfer in a transaction that the payer has signed (scheme `exact`): there is that one and no other.
+    Transfer {
+        /// Whether it goes into a service's vault, from where the program distributes it.
+        to_vault: bool,
+    },
+}
+
+/// What only an intent has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IntentMeans {
+    /// The nonce that it burns.
+    pub nonce: NonceKey,
+    /// The entry as it goes on chain.
+    pub entry: Entry,
+    /// How it is divided, on its own.
+    pub split: SplitShares,
+}
+
+/// A nonce: two live payments never share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NonceKey {
     /// The payer's nonce account.
-    pub nonce_account: Address,
+    pub account: Address,
     /// Slot in which that was opened.
     pub opened_slot: u64,
     /// The lane.
     pub lane: u8,
     /// The nonce.
     pub nonce: u64,
-    /// Unix seconds of the chain's clock.
-    pub expires_at: i64,
-    /// The entry as it goes on chain.
-    pub entry: Entry,
-    /// How it is divided, on its own.
-    pub split: SplitShares,
+}
+
+impl NewPayment {
+    /// What only an intent has.
+    pub fn intent(&self) -> Option<&IntentMeans> {
+        match &self.means {
+            Means::Intent(intent) => Some(intent),
+            Means::Transfer { .. } => None,
+        }
+    }
+
+    /// The scheme's name.
+    pub fn scheme(&self) -> &'static str {
+        match self.means {
+            Means::Intent(_) => SCHEME,
+            Means::Transfer { .. } => EXACT,
+        }
+    }
+}
+
+/// A payment of the ledger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PaymentRow {
+    /// The payment.
+    pub payment: NewPayment,
+    /// Where it stands.
+    pub state: State,
     /// Why it failed or expired: reason and message.
     pub verdict: Option<(String, String)>,
     /// The transaction that landed; else the live one, else the latest.
@@ -198,38 +251,59 @@ pub(super) fn read_payment(row: &AnyRow) -> Result<PaymentRow, LedgerError> {
         .into_iter()
         .find(|known| known.as_str() == state)
         .ok_or_else(|| LedgerError::Row(format!("state {state:?}")))?;
-    let entry: Vec<u8> = row.try_get("entry")?;
-    let entry: [u8; ENTRY_LEN] = entry
-        .try_into()
-        .map_err(|_| LedgerError::Row("entry has another length".to_owned()))?;
-    let split: String = row.try_get("split")?;
     let reason: Option<String> = row.try_get("reason")?;
     let message: Option<String> = row.try_get("message")?;
     Ok(PaymentRow {
-        digest: digest(&row.try_get::<String, _>("digest")?)?,
-        state,
-        version: match row.try_get::<i64, _>("x402_version")? {
-            1 => Version::V1,
-            _ => Version::V2,
+        payment: NewPayment {
+            digest: digest(&row.try_get::<String, _>("digest")?)?,
+            version: match row.try_get::<i64, _>("x402_version")? {
+                1 => Version::V1,
+                _ => Version::V2,
+            },
+            payer: column(row, "payer")?,
+            service: column(row, "service")?,
+            mint: column(row, "mint")?,
+            amount: column(row, "amount")?,
+            source: column(row, "source")?,
+            expires_at: row.try_get("expires_at")?,
+            means: read_means(row)?,
         },
-        payer: column(row, "payer")?,
-        service: column(row, "service")?,
-        mint: column(row, "mint")?,
-        amount: column(row, "amount")?,
-        nonce_account: column(row, "nonce_account")?,
-        opened_slot: column(row, "opened_slot")?,
-        lane: small(row, "lane")?,
-        nonce: column(row, "nonce")?,
-        expires_at: row.try_get("expires_at")?,
-        entry: Entry::decode(&entry),
-        split: serde_json::from_str(&split)
-            .map_err(|error| LedgerError::Row(format!("split: {error}")))?,
+        state,
         verdict: reason.map(|reason| (reason, message.unwrap_or_default())),
         attempt: read_attempt(row)?,
         answered: row.try_get::<i64, _>("answered")? != 0,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })
+}
+
+fn read_means(row: &AnyRow) -> Result<Means, LedgerError> {
+    let scheme: String = row.try_get("scheme")?;
+    match scheme.as_str() {
+        EXACT => {
+            return Ok(Means::Transfer {
+                to_vault: row.try_get::<i64, _>("to_vault")? != 0,
+            });
+        }
+        SCHEME => {}
+        other => return Err(LedgerError::Row(format!("scheme {other:?}"))),
+    }
+    let entry: Vec<u8> = row.try_get("entry")?;
+    let entry: [u8; ENTRY_LEN] = entry
+        .try_into()
+        .map_err(|_| LedgerError::Row("entry has another length".to_owned()))?;
+    let split: String = row.try_get("split")?;
+    Ok(Means::Intent(Box::new(IntentMeans {
+        nonce: NonceKey {
+            account: column(row, "nonce_account")?,
+            opened_slot: column(row, "opened_slot")?,
+            lane: small(row, "lane")?,
+            nonce: column(row, "nonce")?,
+        },
+        entry: Entry::decode(&entry),
+        split: serde_json::from_str(&split)
+            .map_err(|error| LedgerError::Row(format!("split: {error}")))?,
+    })))
 }
 
 /// The transaction of a payment's row, if it has one.

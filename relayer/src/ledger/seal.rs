@@ -2,69 +2,15 @@
 
 use std::collections::HashSet;
 
-use sluice_intent::{Digest, Entry};
-use sluice_sdk::{
-    Address,
-    x402::{SplitShares, Version},
-};
+use sluice_intent::Digest;
+use sluice_sdk::Address;
 use solana_signature::Signature;
 use sqlx::{AnyConnection, Row};
 
 use super::{
-    Ledger, LedgerError, PaymentRow, placeholders, query::find, row::digest as read_digest,
-    row::to_sql, unix_millis, values,
+    Ledger, LedgerError, Means, NewPayment, PaymentRow, placeholders, query::find,
+    row::digest as read_digest, row::to_sql, unix_millis, values,
 };
-
-/// A payment that is about to be signed for the first time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewPayment {
-    /// The intent's digest.
-    pub digest: Digest,
-    /// The version of the protocol in which it was asked for.
-    pub version: Version,
-    /// Who pays.
-    pub payer: Address,
-    /// The service.
-    pub service: Address,
-    /// The mint.
-    pub mint: Address,
-    /// Atomic units.
-    pub amount: u64,
-    /// The payer's nonce account.
-    pub nonce_account: Address,
-    /// Slot in which that was opened.
-    pub opened_slot: u64,
-    /// The lane.
-    pub lane: u8,
-    /// The nonce.
-    pub nonce: u64,
-    /// Unix seconds of the chain's clock.
-    pub expires_at: i64,
-    /// The entry as it goes on chain.
-    pub entry: Entry,
-    /// How it is divided, on its own.
-    pub split: SplitShares,
-}
-
-impl From<PaymentRow> for NewPayment {
-    fn from(row: PaymentRow) -> Self {
-        Self {
-            digest: row.digest,
-            version: row.version,
-            payer: row.payer,
-            service: row.service,
-            mint: row.mint,
-            amount: row.amount,
-            nonce_account: row.nonce_account,
-            opened_slot: row.opened_slot,
-            lane: row.lane,
-            nonce: row.nonce,
-            expires_at: row.expires_at,
-            entry: row.entry,
-            split: row.split,
-        }
-    }
-}
 
 /// A payment that a transaction is to carry.
 #[derive(Clone, Debug, PartialEq)]
@@ -213,7 +159,7 @@ async fn insert(
     connection: &mut AnyConnection,
     payments: &[&NewPayment],
 ) -> Result<HashSet<Digest>, LedgerError> {
-    const COLUMNS: usize = 15;
+    const COLUMNS: usize = 18;
     if payments.is_empty() {
         return Ok(HashSet::new());
     }
@@ -227,30 +173,39 @@ async fn insert(
         })
         .collect();
     let sql = format!(
-        "INSERT INTO payments (digest, state, payer, service, mint, amount, nonce_account, opened_slot, lane, nonce, \
-         expires_at, x402_version, entry, split, created_at, updated_at) VALUES {} \
+        "INSERT INTO payments (digest, state, scheme, payer, service, mint, amount, source, nonce_account, opened_slot, \
+         lane, nonce, expires_at, x402_version, entry, split, to_vault, created_at, updated_at) VALUES {} \
          ON CONFLICT DO NOTHING RETURNING digest",
         rows.join(", ")
     );
     let now = unix_millis();
     let mut query = sqlx::query(&sql);
     for payment in payments {
-        let split = serde_json::to_string(&payment.split)
+        let intent = payment.intent();
+        let nonce = intent.map(|intent| intent.nonce);
+        let split = intent
+            .map(|intent| serde_json::to_string(&intent.split))
+            .transpose()
             .map_err(|error| LedgerError::Row(error.to_string()))?;
         query = query
             .bind(hex::encode(payment.digest))
+            .bind(payment.scheme())
             .bind(payment.payer.to_string())
             .bind(payment.service.to_string())
             .bind(payment.mint.to_string())
             .bind(payment.amount.to_string())
-            .bind(payment.nonce_account.to_string())
-            .bind(payment.opened_slot.to_string())
-            .bind(i64::from(payment.lane))
-            .bind(payment.nonce.to_string())
+            .bind(payment.source.to_string())
+            .bind(nonce.map(|nonce| nonce.account.to_string()))
+            .bind(nonce.map(|nonce| nonce.opened_slot.to_string()))
+            .bind(nonce.map(|nonce| i64::from(nonce.lane)))
+            .bind(nonce.map(|nonce| nonce.nonce.to_string()))
             .bind(payment.expires_at)
             .bind(i64::from(payment.version.number()))
-            .bind(payment.entry.encode().to_vec())
+            .bind(intent.map(|intent| intent.entry.encode().to_vec()))
             .bind(split)
+            .bind(i64::from(
+                payment.means == Means::Transfer { to_vault: true },
+            ))
             .bind(now)
             .bind(now);
     }

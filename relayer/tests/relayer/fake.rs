@@ -13,13 +13,15 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use sluice_intent::signature::verify_bytes;
 use sluice_intent::{ENTRY_LEN, Entry, Skip};
 use sluice_relayer::chain::{
     Blockhash, Chain, ChainError, Depth, RawAccount, Status, TransactionError,
 };
-use sluice_sdk::{Address, PROGRAM_ID, program_error, transaction};
+use sluice_sdk::{Address, PROGRAM_ID, program_error, transaction, x402::message_digest};
 use solana_hash::Hash;
 use solana_signature::Signature;
+use solana_transaction::versioned::VersionedTransaction;
 use sqlx::{Connection, Row};
 
 use crate::{
@@ -88,6 +90,12 @@ pub struct State {
     pub ledger: Option<String>,
     /// Sends of bytes that the ledger did not hold.
     pub not_written_ahead: Vec<Signature>,
+    /// Blockhashes of others that are valid.
+    pub known_blockhashes: Vec<Hash>,
+    /// Why a simulated transaction fails.
+    pub simulation: Option<Value>,
+    /// How many were simulated.
+    pub simulated: u64,
 }
 
 impl State {
@@ -183,6 +191,9 @@ impl FakeChain {
                 send_takes: Duration::ZERO,
                 ledger: None,
                 not_written_ahead: Vec::new(),
+                known_blockhashes: vec![Hash::new_from_array([5; 32])],
+                simulation: None,
+                simulated: 0,
             }),
             takes_v1: AtomicBool::new(true),
         }
@@ -222,8 +233,10 @@ fn read(wire: &[u8]) -> (Signature, Wire) {
         .message
         .instructions()
         .iter()
-        .find(|instruction| keys[usize::from(instruction.program_id_index)] == PROGRAM_ID)
-        .unwrap();
+        .find(|instruction| keys[usize::from(instruction.program_id_index)] == PROGRAM_ID);
+    let Some(settle) = settle else {
+        return read_transfer(&transaction, wire.len());
+    };
     let head = &settle.data[8..8 + BATCH_HEAD_LEN];
     let count = usize::try_from(u32::from_le_bytes(head[1..].try_into().unwrap())).unwrap();
     let entries: Vec<Entry> = settle.data[8 + BATCH_HEAD_LEN..]
@@ -247,6 +260,31 @@ fn read(wire: &[u8]) -> (Signature, Wire) {
             len: wire.len(),
         },
     )
+}
+
+/// A payment by transfer counts under its token account and its message.
+fn read_transfer(transaction: &VersionedTransaction, len: usize) -> (Signature, Wire) {
+    let message = &transaction.message;
+    let keys = message.static_account_keys();
+    let transfer = &message.instructions()[2];
+    let digest = message_digest(&message.serialize());
+    let signature = transaction.signatures[0];
+    assert!(verify_bytes(
+        keys[0].as_array(),
+        &message.serialize(),
+        signature.as_array()
+    ));
+    let wire = Wire {
+        fee_payer: keys[0],
+        strict: false,
+        payments: vec![(
+            keys[usize::from(transfer.accounts[0])],
+            u64::from_le_bytes(digest[..8].try_into().unwrap()),
+        )],
+        blockhash: *message.recent_blockhash(),
+        len,
+    };
+    (signature, wire)
 }
 
 /// Whether a ledger holds these bytes, with all their payments.
@@ -359,6 +397,21 @@ impl Chain for FakeChain {
             return Ok(None);
         }
         Ok(state.landed.get(signature).cloned())
+    }
+
+    async fn is_blockhash_valid(&self, hash: &Hash) -> Result<bool, ChainError> {
+        let state = self.up("isBlockhashValid")?;
+        Ok(state.known_blockhashes.contains(hash))
+    }
+
+    async fn simulate(&self, wire: &[u8]) -> Result<Option<TransactionError>, ChainError> {
+        transaction::from_wire(wire).unwrap();
+        let mut state = self.up("simulateTransaction")?;
+        state.simulated += 1;
+        Ok(state
+            .simulation
+            .clone()
+            .map(|json| TransactionError { json }))
     }
 
     async fn takes(&self, wire: &[u8]) -> bool {

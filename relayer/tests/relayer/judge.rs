@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use sluice_intent::{Skip, UNLIMITED};
 use sluice_relayer::{
+    ledger::NonceKey,
     reason::{Reason, Rejection},
     snapshot::Lookup,
     verify::{Admission, InFlight, judge},
@@ -353,13 +354,17 @@ fn signatures() {
 #[test]
 fn what_is_in_flight_counts() {
     let scene = Scene::default();
-    let other = |nonce: u64, amount: u64| InFlight {
+    let of_slot = |opened_slot: u64, nonce: u64, amount: u64| InFlight {
         digest: [u8::try_from(nonce).unwrap(); 32],
-        lane: 1,
-        nonce,
         amount,
-        opened_slot: OPENED,
+        nonce: Some(NonceKey {
+            account: nonce_account(),
+            opened_slot,
+            lane: 1,
+            nonce,
+        }),
     };
+    let other = |nonce: u64, amount: u64| of_slot(OPENED, nonce, amount);
     let admission = judged(&scene, scene.intent(1)).unwrap();
     let reason = |in_flight: &[InFlight]| admission.reserve(in_flight).unwrap_err().reason;
     // The agent may take 100,000 a payment; 500,000 are approved, the account holds 1,000,000.
@@ -374,11 +379,21 @@ fn what_is_in_flight_counts() {
         ..other(1, AMOUNT)
     };
     assert_eq!(admission.reserve(&[own]), Ok(()));
-    let old = InFlight {
-        opened_slot: OPENED - 1,
-        ..other(1, 1_000_000)
+    assert_eq!(
+        admission.reserve(&[of_slot(OPENED - 1, 1, 1_000_000)]),
+        Ok(())
+    );
+    // A transfer from the same token account needs no approval, and takes from what the account holds.
+    let transfer = |amount: u64| InFlight {
+        digest: [99; 32],
+        amount,
+        nonce: None,
     };
-    assert_eq!(admission.reserve(&[old]), Ok(()));
+    assert_eq!(admission.reserve(&[transfer(1_000_000 - AMOUNT)]), Ok(()));
+    assert_eq!(
+        reason(&[transfer(1_000_001 - AMOUNT)]),
+        Reason::Skip(Skip::BalanceShort)
+    );
     // What landed by the snapshot is in its balances already.
     let (scene, intent) = lane(|l| {
         l.top = 3;

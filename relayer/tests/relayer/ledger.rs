@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use sluice_relayer::{
     ledger::{
-        Candidate, Claim, Ledger, LedgerError, NewPayment, Sealed, State, Transaction,
-        record::Landing,
+        Candidate, Claim, IntentMeans, Ledger, LedgerError, Means, NewPayment, NonceKey, Sealed,
+        State, Transaction, record::Landing,
     },
     reason::{Reason, Rejection},
     verify::judge,
@@ -37,13 +37,18 @@ fn payment(change: impl FnOnce(&mut UnsignedIntent)) -> NewPayment {
         service: intent.service,
         mint: admission.mint,
         amount: intent.amount,
-        nonce_account: intent.nonce_account,
-        opened_slot: intent.opened_slot,
-        lane: intent.lane,
-        nonce: intent.nonce,
+        source: admission.item.source,
         expires_at: i64::from(intent.expires_at),
-        entry: admission.item.entry,
-        split: SplitShares::of_shares(&admission.shares, 1),
+        means: Means::Intent(Box::new(IntentMeans {
+            nonce: NonceKey {
+                account: intent.nonce_account,
+                opened_slot: intent.opened_slot,
+                lane: intent.lane,
+                nonce: intent.nonce,
+            },
+            entry: admission.item.entry,
+            split: SplitShares::of_shares(&admission.shares, 1),
+        })),
     }
 }
 
@@ -134,8 +139,8 @@ async fn a_payment_is_written_as_it_is(store: Store) {
     let ledger = open(&store).await;
     let row = ledger.payment(&payment.digest).await.unwrap().unwrap();
     assert_eq!(row.state, State::Sent);
-    assert_eq!(NewPayment::from(row.clone()), payment);
-    assert_eq!(row.split.recipients, ["9700"]);
+    assert_eq!(row.payment, payment);
+    assert_eq!(row.payment.intent().unwrap().split.recipients, ["9700"]);
     assert_eq!((row.answered, row.verdict.clone()), (false, None));
     let attempt = row.attempt.unwrap();
     assert_eq!(
@@ -155,8 +160,11 @@ async fn numbers_of_64_bits_survive(store: Store) {
     let ledger = open(&store).await;
     let mut payment = payment(|_| {});
     payment.amount = u64::MAX;
-    payment.nonce = u64::MAX;
-    payment.opened_slot = u64::MAX;
+    let Means::Intent(intent) = &mut payment.means else {
+        panic!("an intent");
+    };
+    intent.nonce.nonce = u64::MAX;
+    intent.nonce.opened_slot = u64::MAX;
     let transaction = Transaction {
         last_valid_block_height: u64::MAX,
         ..transaction(1)
@@ -167,8 +175,9 @@ async fn numbers_of_64_bits_survive(store: Store) {
         .unwrap();
     assert_eq!(sealed.claims, [Claim::Sealed]);
     let row = ledger.payment(&payment.digest).await.unwrap().unwrap();
+    let nonce = row.payment.intent().unwrap().nonce;
     assert_eq!(
-        (row.amount, row.nonce, row.opened_slot),
+        (row.payment.amount, nonce.nonce, nonce.opened_slot),
         (u64::MAX, u64::MAX, u64::MAX)
     );
     let open = ledger.open_transactions().await.unwrap();
@@ -475,7 +484,7 @@ async fn a_start_finds_what_was_open(store: Store) {
     assert_eq!(open[0].digests, [sent.digest]);
     let without = ledger.without_transaction().await.unwrap();
     assert_eq!(without.len(), 1);
-    assert_eq!(without[0].digest, dead.digest);
+    assert_eq!(without[0].payment.digest, dead.digest);
     assert_eq!(ledger.unexpired(NOW).await.unwrap().len(), 3);
     // Long after their expiry those that are open are still found.
     assert_eq!(ledger.unexpired(NOW + 1_000).await.unwrap().len(), 2);
@@ -616,8 +625,8 @@ async fn pages_go_through_everything_once(store: Store) {
         let after = cursor.as_ref().map(|(at, digest)| (*at, digest.as_str()));
         let page = ledger.page(None, after, 10).await.unwrap();
         let Some(last) = page.last() else { break };
-        cursor = Some((last.created_at, hex::encode(last.digest)));
-        seen.extend(page.iter().map(|row| row.digest));
+        cursor = Some((last.created_at, hex::encode(last.payment.digest)));
+        seen.extend(page.iter().map(|row| row.payment.digest));
     }
     seen.sort();
     let mut all: Vec<_> = payments.iter().map(|payment| payment.digest).collect();

@@ -92,6 +92,31 @@ pub fn source() -> Address {
     address::token_account(&payer(), &DEVNET_USDC, &TOKEN_PROGRAM)
 }
 
+/// Whom transfers pay that pay no service.
+pub fn merchant() -> Address {
+    key(11)
+}
+/// The merchant's token account.
+pub fn till() -> Address {
+    address::token_account(&merchant(), &DEVNET_USDC, &TOKEN_PROGRAM)
+}
+pub fn vault() -> Address {
+    address::token_account(&service(), &DEVNET_USDC, &TOKEN_PROGRAM)
+}
+
+fn token_of(owner: Address, amount: u64) -> TokenAccount {
+    TokenAccount {
+        token_program: TOKEN_PROGRAM,
+        mint: DEVNET_USDC,
+        owner,
+        amount,
+        delegate: None,
+        frozen: false,
+        lets_out: true,
+        lets_in: true,
+    }
+}
+
 pub fn home() -> Home {
     Home {
         network: Network::Devnet,
@@ -225,6 +250,8 @@ impl Scene {
             (service(), raw(&self.service)),
             (DEVNET_USDC, self.mint.clone()),
             (relayer(), lamports_of(self.relayer_lamports)),
+            (vault(), raw_token(&token_of(service(), 0))),
+            (till(), raw_token(&token_of(merchant(), 0))),
         ];
         if let Some(accepted) = &self.accepted {
             accounts.push((address::accepted_mint(&DEVNET_USDC).0, raw(accepted)));
@@ -391,7 +418,7 @@ pub fn mint(program: Address, extensions: &[(u16, &[u8])]) -> RawAccount {
     }
 }
 
-fn raw_token(token: &TokenAccount) -> RawAccount {
+pub fn raw_token(token: &TokenAccount) -> RawAccount {
     let account = Account {
         mint: token.mint,
         owner: token.owner,
