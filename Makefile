@@ -61,9 +61,17 @@ model-long: program ## The program against its model, thousands of sequences fro
 bench: program ## What a payment costs: compute units, bytes, lamports (target/bench/program.json)
 	@cargo run --locked --quiet -p sluice-tests --bin bench
 
+# Our own crates as a release has them. Third-party ones are optimised anyway, so this compiles nothing twice but ours.
+OPTIMISED := $(foreach crate,intent sdk relayer localnet demo,--config 'profile.dev.package.sluice-$(crate).opt-level=3')
+
 .PHONY: load
-load: everything ## Drive a relayer with hundreds of payers, and measure (target/bench/relayer.json)
-	@target/debug/sluice-load
+load: program ## Drive a relayer with hundreds of payers, and measure (target/bench/relayer.json, .svg)
+	@cargo build --locked $(OPTIMISED) $(BINARIES)
+	@target/debug/sluice-load $(LOAD_ARGS)
+
+.PHONY: load-accept
+load-accept: ## The same, and write the figures down in docs/load.md
+	@$(MAKE) --no-print-directory load LOAD_ARGS=--accept
 
 .PHONY: bench-accept
 bench-accept: program ## Measure, and write the figures down even where they are worse

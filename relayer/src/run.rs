@@ -100,7 +100,11 @@ impl Relayer {
 
         let stop = CancellationToken::new();
         let notices = match &config.ws_url {
-            Some(url) => Notices::start(url.clone(), config.facilitator, stop_following.clone()),
+            Some(url) => Notices::start(
+                url.clone(),
+                engine.signers.addresses(),
+                stop_following.clone(),
+            ),
             None => Notices::none(),
         };
         let follower = tokio::spawn(follow(Arc::clone(&engine), notices, stop_following.clone()));

@@ -33,9 +33,15 @@ fn dalek_strict(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     })
 }
 
-/// Asks ours and ed25519-dalek, which must agree.
+/// Asks ours, the code that the program runs, and ed25519-dalek, which must agree.
 fn verdict(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     let ours = verify_bytes(key, message, signature);
+    let on_chain = verify_with_hasher_strict::<brine_ed25519::hasher::Sha512>(
+        &Address::new_from_array(*key),
+        signature,
+        &[message],
+    );
+    assert_eq!(ours, on_chain.is_ok(), "the program's verdict differs");
     assert_eq!(
         ours,
         dalek_strict(key, message, signature),

@@ -10,14 +10,16 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::payers::{Payer, Till};
+use super::payers::{Payer, Scheme, Till};
 
 /// What came of a phase.
 #[derive(Debug, Default)]
 pub struct Phase {
+    /// Payers at once.
+    pub callers: usize,
     /// Wall time.
     pub elapsed: Duration,
-    /// Time of every answer that was hoped for.
+    /// Time of every answer that was hoped for, the shortest first.
     pub good: Vec<Duration>,
     /// Other answers, by what they said, and how often.
     pub bad: std::collections::BTreeMap<String, u64>,
@@ -36,8 +38,7 @@ impl Phase {
     }
 
     /// A percentile of the good answers' times, in milliseconds.
-    pub fn millis(&mut self, percentile: f64) -> f64 {
-        self.good.sort_unstable();
+    pub fn millis(&self, percentile: f64) -> f64 {
         let at = ((self.good.len() as f64 - 1.0).max(0.0) * percentile).round() as usize;
         self.good
             .get(at)
@@ -47,6 +48,12 @@ impl Phase {
     /// CPU milliseconds of the relayer for each good answer.
     pub fn cpu_each(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e3 / (self.good.len() as f64).max(1.0)
+    }
+
+    /// Lines about the answers that were not hoped for.
+    pub fn bad_lines(&self) -> Vec<String> {
+        let line = |(what, count)| format!("         not good: {what}, {count} times");
+        self.bad.iter().map(line).collect()
     }
 
     fn merge(&mut self, other: Self) {
@@ -68,15 +75,39 @@ pub enum Route {
     Settle,
 }
 
+/// How long a client signs with one blockhash.
+const BLOCKHASH: Duration = Duration::from_millis(500);
+
+/// The relayer that is driven.
+pub struct Target<'a> {
+    /// Where it listens.
+    pub url: &'a str,
+    /// Its process.
+    pub pid: Option<u32>,
+}
+
 /// Lets every payer call a route until `time` is over. Gives the payers back.
 pub async fn drive(
     route: Route,
-    url: &str,
-    pid: Option<u32>,
+    scheme: Scheme,
+    target: &Target<'_>,
     till: &Arc<Till>,
     payers: Vec<Payer>,
     time: Duration,
 ) -> Result<(Phase, Vec<Payer>)> {
+    let (url, pid) = (target.url, target.pid);
+    till.refresh().await?;
+    let refreshing = tokio::spawn({
+        let till = Arc::clone(till);
+        async move {
+            loop {
+                tokio::time::sleep(BLOCKHASH).await;
+                if till.refresh().await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
     let http = reqwest::Client::builder()
         .pool_max_idle_per_host(payers.len())
         .timeout(Duration::from_secs(60))
@@ -89,12 +120,13 @@ pub async fn drive(
     let cpu = cpu_time(pid)?;
     let start = Instant::now();
     let end = start + time;
+    let count = payers.len();
     let mut callers = JoinSet::new();
     for mut payer in payers {
         let (http, url, till) = (http.clone(), url.clone(), Arc::clone(till));
         callers.spawn(async move {
             let mut phase = Phase::default();
-            let mut body = payer.next_body(&till)?;
+            let mut body = payer.next_body(&till, scheme)?;
             while Instant::now() < end {
                 let asked = Instant::now();
                 let answer = http
@@ -122,7 +154,7 @@ pub async fn drive(
                     Err(error) => *phase.bad.entry(error.to_string()).or_default() += 1,
                 }
                 if route == Route::Settle {
-                    body = payer.next_body(&till)?;
+                    body = payer.next_body(&till, scheme)?;
                 }
             }
             anyhow::Ok((phase, payer))
@@ -135,6 +167,10 @@ pub async fn drive(
         all.merge(phase);
         back.push(payer);
     }
+    refreshing.abort();
+    all.good.sort_unstable();
+    all.batches.sort_unstable();
+    all.callers = count;
     all.elapsed = start.elapsed();
     all.cpu = cpu_time(pid)?.saturating_sub(cpu);
     Ok((all, back))

@@ -2,4 +2,5 @@
 
 pub mod drive;
 pub mod payers;
+pub mod plot;
 pub mod report;

@@ -1,6 +1,9 @@
 //! Payers for a load test: each with money, a budget and a session key that signs its intents.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{PoisonError, RwLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -11,7 +14,7 @@ use sluice_sdk::{
     accounts::{NonceAccount, Service, SluiceAccount},
     address, instructions, token,
     transaction::{Budget, Version, build, wire},
-    x402::{Network, SplitExtra, SplitPayload},
+    x402::{EXACT, ExactPayload, ExactTransfer, Network, SCHEME, SplitExtra, SplitPayload},
 };
 use solana_hash::Hash;
 use solana_instruction::Instruction;
@@ -126,8 +129,26 @@ impl Rpc {
     }
 }
 
+/// The two schemes that are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Intents, which share transactions.
+    Split,
+    /// Transfers, each a transaction of its own.
+    Exact,
+}
+
+impl Scheme {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Split => SCHEME,
+            Self::Exact => EXACT,
+        }
+    }
+}
+
 /// What every payer pays for.
-#[derive(Clone)]
 pub struct Till {
     /// The service.
     pub service: Address,
@@ -135,44 +156,137 @@ pub struct Till {
     pub terms_hash: [u8; 32],
     /// The cluster.
     pub genesis_hash: [u8; 32],
-    /// What the server asks for.
-    pub requirements: Value,
+    /// Who is paid by transfers.
+    merchant: Address,
+    /// The relayer's key.
+    fee_payer: Address,
+    split: Value,
+    exact: Value,
+    rpc: Rpc,
+    /// For transfers.
+    blockhash: RwLock<Hash>,
 }
 
 impl Till {
-    /// Reads the service.
-    pub async fn open(rpc: &Rpc, key: Address) -> Result<Self> {
+    /// Reads the service. Transfers pay its first recipient.
+    pub async fn open(rpc: &Rpc, key: Address, fee_payer: Address) -> Result<Self> {
         let service = rpc.service(&key).await?;
         let genesis_hash = rpc.genesis_hash().await?;
-        let extra = SplitExtra::of_service(&key, &service, &genesis_hash);
+        let merchant = Address::new_from_array(service.recipients[0].owner);
+        let requirements = |scheme: Scheme, pay_to: Address, extra: Value| {
+            json!({
+                "scheme": scheme.name(),
+                "network": Network::Devnet.caip2(),
+                "amount": AMOUNT.to_string(),
+                "asset": DEVNET_USDC.to_string(),
+                "payTo": pay_to.to_string(),
+                "maxTimeoutSeconds": 120,
+                "extra": extra,
+            })
+        };
+        let terms = SplitExtra::of_service(&key, &service, &genesis_hash);
         Ok(Self {
             service: key,
             terms_hash: service.terms_hash,
             genesis_hash,
-            requirements: json!({
-                "scheme": "sluice-split",
-                "network": Network::Devnet.caip2(),
-                "amount": AMOUNT.to_string(),
-                "asset": DEVNET_USDC.to_string(),
-                "payTo": key.to_string(),
-                "maxTimeoutSeconds": 120,
-                "extra": serde_json::to_value(extra)?,
-            }),
+            merchant,
+            fee_payer,
+            split: requirements(Scheme::Split, key, serde_json::to_value(terms)?),
+            exact: requirements(
+                Scheme::Exact,
+                merchant,
+                json!({ "feePayer": fee_payer.to_string() }),
+            ),
+            blockhash: RwLock::new(rpc.blockhash().await?),
+            rpc: rpc.clone(),
         })
+    }
+
+    /// Payments of a scheme that the chain has seen: counted by the program, or by what the merchant holds.
+    pub async fn landed(&self, scheme: Scheme) -> Result<u64> {
+        if scheme == Scheme::Split {
+            return Ok(self.rpc.service(&self.service).await?.payments);
+        }
+        let key = address::token_account(&self.merchant, &DEVNET_USDC, &token::TOKEN_PROGRAM);
+        let found = self.rpc.accounts(&[key]).await?.remove(0);
+        let (owner, data) = found.context("the merchant's token account")?;
+        let account = token::decode_account(&owner, &data).context("a token account")?;
+        Ok(account.amount / AMOUNT)
+    }
+
+    /// Lamports of the relayer's key.
+    pub async fn lamports(&self) -> Result<u64> {
+        self.rpc.lamports(&self.fee_payer).await
+    }
+
+    /// Takes a fresh blockhash, as a client does now and then.
+    pub async fn refresh(&self) -> Result<()> {
+        let hash = self.rpc.blockhash().await?;
+        *self
+            .blockhash
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = hash;
+        Ok(())
+    }
+
+    fn blockhash(&self) -> Hash {
+        *self
+            .blockhash
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A payer.
 pub struct Payer {
+    wallet: Keypair,
     session: Keypair,
     nonce_account: Address,
     opened_slot: u64,
+    next_nonce: u64,
     next: u64,
 }
 
 impl Payer {
     /// The body of `/verify` and `/settle` for its next payment.
-    pub fn next_body(&mut self, till: &Till) -> Result<String> {
+    pub fn next_body(&mut self, till: &Till, scheme: Scheme) -> Result<String> {
+        let payload = match scheme {
+            Scheme::Split => serde_json::to_value(self.intent(till)?)?,
+            Scheme::Exact => serde_json::to_value(self.transfer(till)?)?,
+        };
+        let requirements = match scheme {
+            Scheme::Split => &till.split,
+            Scheme::Exact => &till.exact,
+        };
+        let body = json!({
+            "x402Version": 2,
+            "paymentPayload": {
+                "x402Version": 2,
+                "accepted": requirements,
+                "payload": payload,
+            },
+            "paymentRequirements": requirements,
+        });
+        Ok(body.to_string())
+    }
+
+    fn transfer(&mut self, till: &Till) -> Result<ExactPayload> {
+        self.next += 1;
+        let transfer = ExactTransfer {
+            fee_payer: till.fee_payer,
+            pay_to: till.merchant,
+            mint: DEVNET_USDC,
+            token_program: token::TOKEN_PROGRAM,
+            decimals: 6,
+            amount: AMOUNT,
+            // As long as stock clients make it.
+            memo: format!("{:032x}", self.next),
+            blockhash: till.blockhash(),
+        };
+        Ok(transfer.sign(&self.wallet)?)
+    }
+
+    fn intent(&mut self, till: &Till) -> Result<SplitPayload> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let intent = UnsignedIntent {
             genesis_hash: till.genesis_hash,
@@ -182,22 +296,12 @@ impl Payer {
             service: till.service,
             terms_hash: till.terms_hash,
             amount: AMOUNT,
-            nonce: self.next,
+            nonce: self.next_nonce,
             expires_at: u32::try_from(now)? + 100,
             resource: [7; 16],
         };
-        self.next += 1;
-        let signed = intent.sign(&self.session)?;
-        let body = json!({
-            "x402Version": 2,
-            "paymentPayload": {
-                "x402Version": 2,
-                "accepted": till.requirements,
-                "payload": SplitPayload::of_intent(&signed),
-            },
-            "paymentRequirements": till.requirements,
-        });
-        Ok(body.to_string())
+        self.next_nonce += 1;
+        Ok(SplitPayload::of_intent(&intent.sign(&self.session)?))
     }
 }
 
@@ -235,9 +339,11 @@ pub async fn open(rpc: &Rpc, admin: &Keypair, count: usize) -> Result<Vec<Payer>
         ];
         rpc.send(&all, &[admin, &wallet]).await?;
         payers.push(Payer {
+            wallet,
             session,
             nonce_account: address::nonce_account(&key, &DEVNET_USDC).0,
             opened_slot: 0,
+            next_nonce: 0,
             next: 0,
         });
     }

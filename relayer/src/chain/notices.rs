@@ -1,10 +1,12 @@
-//! What the cluster says by itself: one subscription to the log of every transaction that names our facilitator.
+//! What the cluster says by itself: a subscription to the log of every transaction that names one of our fee payers, all
+//! over one connection.
 //!
 //! A notice tells that a transaction is confirmed and what it did with each entry, so nobody has to ask. It is a
 //! hint for speed: notices get lost, with the connection and without, and whatever is open is asked about all the same,
 //! only less often.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -55,8 +57,8 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// Subscribes at `url` to what names `facilitator`, until `stop`.
-    pub fn start(url: SecretUrl, facilitator: Address, stop: CancellationToken) -> Self {
+    /// Subscribes at `url` to what names one of `fee_payers`, until `stop`.
+    pub fn start(url: SecretUrl, fee_payers: Vec<Address>, stop: CancellationToken) -> Self {
         let (sender, queue) = mpsc::unbounded_channel();
         let connected = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&connected);
@@ -65,7 +67,7 @@ impl Notices {
             loop {
                 let heard = tokio::select! {
                     () = stop.cancelled() => return,
-                    heard = listen(&url, &facilitator, &sender, &flag) => heard,
+                    heard = listen(&url, &fee_payers, &sender, &flag) => heard,
                 };
                 if flag.swap(false, Ordering::Relaxed) {
                     pause = FIRST_PAUSE;
@@ -105,7 +107,7 @@ impl Notices {
 /// Listens until the connection ends. Says why it did.
 async fn listen(
     url: &SecretUrl,
-    facilitator: &Address,
+    fee_payers: &[Address],
     notices: &mpsc::UnboundedSender<Notice>,
     connected: &AtomicBool,
 ) -> Result<&'static str, &'static str> {
@@ -114,17 +116,21 @@ async fn listen(
         .await
         .map_err(|_| "no connection in time")?
         .map_err(|_| "no connection")?;
-    let subscribe = json!({
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "logsSubscribe",
-        "params": [{"mentions": [facilitator.to_string()]}, {"commitment": "confirmed"}],
-    });
-    let text = Message::text(subscribe.to_string());
-    socket
-        .send(text)
-        .await
-        .map_err(|_| "the subscription could not be sent")?;
+    // A node takes one address a subscription.
+    for (id, fee_payer) in fee_payers.iter().enumerate() {
+        let subscribe = json!({
+            "jsonrpc": "2.0",
+            "id": id,
+            "method": "logsSubscribe",
+            "params": [{"mentions": [fee_payer.to_string()]}, {"commitment": "confirmed"}],
+        });
+        let text = Message::text(subscribe.to_string());
+        socket
+            .send(text)
+            .await
+            .map_err(|_| "a subscription could not be sent")?;
+    }
+    let mut open: HashSet<u64> = (0..fee_payers.len() as u64).collect();
     let mut asked = false;
     loop {
         match timeout(SILENCE, socket.next()).await {
@@ -144,12 +150,14 @@ async fn listen(
                 let Ok(value) = serde_json::from_str::<Value>(&text) else {
                     continue;
                 };
-                if value["id"] == 1 {
+                if let Some(id) = value["id"].as_u64() {
                     if !value["error"].is_null() {
-                        return Ok("the subscription was refused");
+                        return Ok("a subscription was refused");
                     }
-                    connected.store(true, Ordering::Relaxed);
-                    tracing::info!(url = %url, "subscribed to the facilitator's transactions");
+                    if open.remove(&id) && open.is_empty() {
+                        connected.store(true, Ordering::Relaxed);
+                        tracing::info!(url = %url, "subscribed to the fee payers' transactions");
+                    }
                 } else if let Some(notice) = read(&value)
                     && notices.send(notice).is_err()
                 {

@@ -96,8 +96,10 @@ impl Ledger {
                         .execute(&mut *connection)
                         .await?;
                     sqlx::query(
-                        "UPDATE payments SET state = 'finalized' WHERE signature = $1 AND state = 'confirmed'",
+                        "UPDATE payments SET state = 'finalized' WHERE state = 'confirmed' AND signature = $1 \
+                         AND digest IN (SELECT digest FROM attempts WHERE signature = $2)",
                     )
+                    .bind(&text)
                     .bind(&text)
                     .execute(&mut *connection)
                     .await?;
