@@ -28,7 +28,7 @@ use sluice_sdk::{
     accounts::{NonceAccount, Service, SluiceAccount},
     address, instructions,
     token::{self, TOKEN_PROGRAM},
-    x402::{Network, SplitExtra, SplitPayload},
+    x402::{ExactTransfer, Network, SplitExtra, SplitPayload},
 };
 use sluice_tests::{lane_terms, program_path};
 use solana_commitment_config::CommitmentConfig;
@@ -231,6 +231,36 @@ impl TestPayer {
         let nonces = FacilitatorNonces::new(Facilitator::new(relayer).unwrap());
         let signer = Arc::new(self.agent.insecure_clone());
         Client::new(pay::http_client().unwrap(), payer, Arc::new(nonces), signer)
+    }
+
+    /// A body of the stock scheme, with a transaction as stock clients build it.
+    fn transfer(&self, cluster: &Cluster, pay_to: &Address, amount: u64, memo: &str) -> Value {
+        let fee_payer = cluster.localnet.keys().relayer.pubkey();
+        let transfer = ExactTransfer {
+            fee_payer,
+            pay_to: *pay_to,
+            mint: DEVNET_USDC,
+            token_program: TOKEN_PROGRAM,
+            decimals: 6,
+            amount,
+            memo: memo.to_owned(),
+            blockhash: cluster.chain.rpc().get_latest_blockhash().unwrap(),
+        };
+        let payload = transfer.sign(&self.wallet).unwrap();
+        let requirements = json!({
+            "scheme": "exact",
+            "network": Network::Devnet.caip2(),
+            "amount": amount.to_string(),
+            "asset": DEVNET_USDC.to_string(),
+            "payTo": pay_to.to_string(),
+            "maxTimeoutSeconds": 60,
+            "extra": { "feePayer": fee_payer.to_string() },
+        });
+        json!({
+            "x402Version": 2,
+            "paymentPayload": { "x402Version": 2, "accepted": requirements, "payload": payload },
+            "paymentRequirements": requirements,
+        })
     }
 
     /// A body for `/verify` and `/settle`, signed by hand.
@@ -697,5 +727,72 @@ async fn supported_names_the_scheme_in_both_versions() {
     }
     let signer = cluster().localnet.keys().relayer.pubkey().to_string();
     assert_eq!(answer["signers"]["solana:*"], json!([signer]));
+    relayer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stock_transfers_are_settled_in_both_versions() {
+    let cluster = blocking(cluster).await;
+    let relayer = cluster.relayer(cluster.localnet.rpc_url()).await;
+    let url = relayer.url();
+    let payer = Arc::new(payer(1_000_000).await);
+    // An account of its own: other tests pay the merchant at the same time.
+    let shop = blocking(move || {
+        let keys = cluster.localnet.keys();
+        let shop = Keypair::new().pubkey();
+        let admin = keys.admin.insecure_clone();
+        let open = token::create_account(&admin.pubkey(), &shop, &DEVNET_USDC, &TOKEN_PROGRAM);
+        let signers = [&admin as &dyn Signer];
+        cluster
+            .chain
+            .send(&admin.pubkey(), &[open], &signers)
+            .unwrap();
+        shop
+    })
+    .await;
+    let body = |memo: &'static str| {
+        let payer = Arc::clone(&payer);
+        blocking(move || payer.transfer(cluster, &shop, PRICE, memo))
+    };
+    let first = body("0123456789abcdef0123456789abcdef").await;
+    let (status, verdict) = post(&url, "/verify", &first).await;
+    assert_eq!(
+        (status, &verdict["isValid"]),
+        (StatusCode::OK, &json!(true)),
+        "{verdict}"
+    );
+    let (_, answer) = post(&url, "/settle", &first).await;
+    assert_eq!(answer["success"], true, "{answer}");
+    assert_eq!(answer["extra"]["batch"]["lamportsPerPayment"], 10_001);
+    let second = version_1(&body("another").await);
+    let (_, answer) = post(&url, "/settle", &second).await;
+    assert_eq!(answer["success"], true, "{answer}");
+    assert_eq!(answer["network"], "solana-devnet");
+    for again in [&first, &second] {
+        let (_, answer) = post(&url, "/settle", again).await;
+        assert_eq!(answer["errorReason"], "duplicate_settlement");
+    }
+    assert_eq!(blocking(move || cluster.tokens(&shop)).await, 2 * PRICE);
+
+    // More than there is.
+    let payer_too = Arc::clone(&payer);
+    let dear = blocking(move || payer_too.transfer(cluster, &shop, 900_001, "dear")).await;
+    let (_, answer) = post(&url, "/settle", &dear).await;
+    assert_eq!(answer["errorReason"], "insufficient_funds");
+    relayer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stock_transfer_to_a_service_goes_to_its_vault() {
+    let cluster = blocking(cluster).await;
+    let relayer = cluster.relayer(cluster.localnet.rpc_url()).await;
+    let payer = payer(1_000_000).await;
+    let body = blocking(move || payer.transfer(cluster, &cluster.service, PRICE, "vault")).await;
+    let (_, answer) = post(&relayer.url(), "/settle", &body).await;
+    assert_eq!(answer["success"], true, "{answer}");
+    assert!(answer["extra"]["distribution"].is_string());
+    let signature = answer["transaction"].as_str().unwrap().parse().unwrap();
+    let landed = blocking(move || cluster.chain.rpc().get_signature_status(&signature)).await;
+    assert_eq!(landed.unwrap(), Some(Ok(())));
     relayer.stop().await;
 }
