@@ -3,6 +3,8 @@
 //! Each struct is the account's bytes after the 8-byte discriminator, field by field as in
 //! `programs/sluice/src/state`; a test compares every offset with the program's own.
 
+use core::mem::offset_of;
+
 use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use sha2::{Digest as _, Sha256};
 use sluice_intent::{LANES, Lane, MAX_RECIPIENTS, MAX_RELAYERS, Recipient, Terms, TermsError};
@@ -22,8 +24,43 @@ pub const SERVICE_CLOSED: u8 = 2;
 /// Seconds between the announcement of a treasury share and its effect.
 pub const FEE_DELAY_SECS: i64 = 24 * 3_600;
 
+/// Seconds without a settlement after which whoever paid a nonce account's rent may close it.
+pub const NONCE_IDLE_SECS: i64 = 30 * 24 * 3_600;
+
 /// A 32-byte key inside an account.
 pub type Key = [u8; 32];
+
+/// Which of the program's accounts are asked for: those of a kind that hold a key in one place. Both parts are what a
+/// node compares an account's bytes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountQuery {
+    /// The first bytes of the data.
+    pub discriminator: [u8; DISCRIMINATOR_LEN],
+    /// Where the key stands in the data.
+    pub offset: usize,
+    /// The key.
+    pub key: Address,
+}
+
+impl AccountQuery {
+    /// The services of a facilitator account.
+    pub fn services_of(facilitator: Address) -> Self {
+        Self {
+            discriminator: Service::discriminator(),
+            offset: DISCRIMINATOR_LEN + offset_of!(Service, facilitator),
+            key: facilitator,
+        }
+    }
+
+    /// The nonce accounts whose rent `rent_payer` paid.
+    pub fn sponsored_by(rent_payer: Address) -> Self {
+        Self {
+            discriminator: NonceAccount::discriminator(),
+            offset: DISCRIMINATOR_LEN + offset_of!(NonceAccount, rent_payer),
+            key: rent_payer,
+        }
+    }
+}
 
 /// Why account data could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -136,6 +136,15 @@ pub fn build(
     Ok(transaction)
 }
 
+/// A transaction that nobody has signed yet: a zero signature stands for each that is missing.
+pub fn unsigned(message: VersionedMessage) -> VersionedTransaction {
+    let signatures = usize::from(message.header().num_required_signatures);
+    VersionedTransaction {
+        signatures: vec![Default::default(); signatures],
+        message,
+    }
+}
+
 /// The bytes that go over the network. Every version is serialised by the same code.
 pub fn wire(transaction: &VersionedTransaction) -> Result<Vec<u8>, BuildError> {
     wincode::serialize(transaction).map_err(|error| BuildError::Serialize(error.to_string()))
