@@ -16,7 +16,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sluice_sdk::{Address, x402::Network};
 
-use crate::{budget, ledger::Backend, verify::MAX_MARGIN_SECS};
+use crate::{
+    budget,
+    chores::settings::{DistributeSettings, OnboardSettings, ReclaimSettings},
+    ledger::Backend,
+    verify::MAX_MARGIN_SECS,
+};
 
 /// What environment variables that override the file begin with.
 pub const ENV_PREFIX: &str = "SLUICE_RELAYER_";
@@ -71,6 +76,15 @@ pub struct Config {
     /// The scheme `exact`.
     #[serde(default)]
     pub exact: ExactSettings,
+    /// How vaults are distributed.
+    #[serde(default)]
+    pub distribute: DistributeSettings,
+    /// How sponsored accounts are reclaimed.
+    #[serde(default)]
+    pub reclaim: ReclaimSettings,
+    /// How accounts are sponsored.
+    #[serde(default)]
+    pub onboard: OnboardSettings,
 }
 
 /// How payments share transactions.
@@ -509,6 +523,9 @@ impl Config {
             self.chain.expiry_margin_secs <= MAX_MARGIN_SECS,
             "chain.expiry_margin_secs: must be at most 60",
         );
+        found.extend(self.distribute.problems());
+        found.extend(self.reclaim.problems());
+        found.extend(self.onboard.problems());
         let dearest = budget::dearest(&self.fees.dearest());
         if dearest > self.fees.max_lamports_per_transaction {
             found.push(format!(

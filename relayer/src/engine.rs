@@ -12,6 +12,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     batch::Batches,
     chain::{CLOCK, Chain, ChainError, blockhash::Blockhashes, cache::Accounts, prices::Prices},
+    chores::{
+        Chores,
+        settings::{DistributeSettings, OnboardSettings, ReclaimSettings},
+    },
     config::{BatchSettings, ChainSettings, ExactSettings, Fees, Limits},
     desk::{Desk, Seat},
     follow::Handover,
@@ -43,6 +47,12 @@ pub struct Settings {
     pub batch: BatchSettings,
     /// The scheme `exact`.
     pub exact: ExactSettings,
+    /// How vaults are distributed.
+    pub distribute: DistributeSettings,
+    /// How sponsored accounts are reclaimed.
+    pub reclaim: ReclaimSettings,
+    /// How accounts are sponsored.
+    pub onboard: OnboardSettings,
 }
 
 /// The relayer without its HTTP.
@@ -57,6 +67,7 @@ pub struct Engine {
     pub(crate) desk: Desk,
     pub(crate) batches: Batches,
     pub(crate) follower: Handover,
+    pub(crate) chores: Chores,
     prices: Prices,
     settler: Settler,
     v1: AtomicBool,
@@ -198,6 +209,7 @@ impl Engine {
             desk: Desk::new(settings.limits.max_in_flight as usize),
             batches: Batches::default(),
             follower: Handover::default(),
+            chores: Chores::default(),
             prices: Prices::default(),
             snapshots: Snapshots::default(),
             v1: AtomicBool::new(false),

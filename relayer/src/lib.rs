@@ -3,11 +3,12 @@
 //! Reading order: [`request`] (what comes in), [`snapshot`] (what the chain says about it), [`verify`] (the
 //! judgement), [`exact`] (the stock scheme), [`desk`] (what is at work), [`settle`] (how a call is answered), [`batch`] (how payments share a
 //! transaction), [`ledger`] (what is on disk before anything is sent), [`follow`] (how it ends), [`http`] (how it is
-//! asked). [`engine`] holds them together and [`Relayer`] runs them.
+//! asked). [`chores`] and [`onboard`] are what is done beside payments. [`engine`] holds them together and [`Relayer`] runs them.
 
 pub mod batch;
 pub mod budget;
 pub mod chain;
+pub mod chores;
 pub mod config;
 pub mod desk;
 pub mod engine;
@@ -16,6 +17,7 @@ pub mod follow;
 pub mod http;
 pub mod keys;
 pub mod ledger;
+pub mod onboard;
 pub mod reason;
 pub mod request;
 mod run;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     chain::{Chain, ChainError, Depth, RpcChain, notices::Notices, pool::ChainPool},
+    chores,
     config::{BatchFormat, Config, SecretUrl},
     engine::{Engine, Parts, Settings},
     follow::{beat, follow, heartbeat, housekeep},
@@ -110,10 +111,12 @@ impl Relayer {
         let follower = tokio::spawn(follow(Arc::clone(&engine), notices, stop_following.clone()));
         tokio::spawn(beat(Arc::clone(&engine), stop_following.clone()));
         tokio::spawn(housekeep(Arc::clone(&engine), stop_following.clone()));
+        chores::start(&engine, stop_following.clone());
         let router = http::router(Arc::clone(&engine));
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let stopped = stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
-            axum::serve(listener, router)
+            axum::serve(listener, service)
                 .with_graceful_shutdown(stopped)
                 .await
         });
@@ -183,6 +186,11 @@ impl RunningRelayer {
     /// Its base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// What it runs on.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
     }
 
     /// Stops it: takes no more requests, finishes those at work for at most `limits.drain_secs` (whoever
@@ -297,6 +305,9 @@ async fn engine(
         chain: config.chain,
         batch: config.batch,
         exact: config.exact,
+        distribute: config.distribute.clone(),
+        reclaim: config.reclaim,
+        onboard: config.onboard.clone(),
     };
     Ok(Arc::new(Engine::new(Parts {
         settings,

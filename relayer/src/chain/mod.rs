@@ -12,7 +12,7 @@ mod rpc;
 use async_trait::async_trait;
 use serde_json::Value;
 use sluice_intent::Skip;
-use sluice_sdk::{Address, program_error};
+use sluice_sdk::{Address, accounts::AccountQuery, program_error};
 use solana_hash::Hash;
 use solana_signature::Signature;
 
@@ -176,6 +176,19 @@ pub trait Chain: Send + Sync + 'static {
     /// Whether the cluster takes transactions of version 1: `wire` is one, and only read.
     async fn takes(&self, wire: &[u8]) -> bool;
 
+    /// Addresses of the program's accounts that match, of all that there are: a dear question, to be asked rarely.
+    async fn program_accounts(&self, _query: &AccountQuery) -> Result<Vec<Address>, ChainError> {
+        Ok(Vec::new())
+    }
+
+    /// Lamports that an account of so many bytes must hold.
+    async fn rent(&self, _bytes: usize) -> Result<u64, ChainError> {
+        Err(ChainError {
+            method: "getMinimumBalanceForRentExemption",
+            problem: "not asked for here".to_owned(),
+        })
+    }
+
     /// Micro-lamports a compute unit that recent transactions paid which locked these accounts, in no order.
     async fn recent_prices(&self, _accounts: &[Address]) -> Result<Vec<u64>, ChainError> {
         Ok(Vec::new())
@@ -197,6 +210,11 @@ pub fn clock_time(account: &RawAccount) -> Option<i64> {
     // slot, epoch_start_timestamp, epoch, leader_schedule_epoch, unix_timestamp: five times 8 bytes.
     let bytes = account.data.get(32..40)?;
     Some(i64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// The slot in the data of the clock sysvar.
+pub fn clock_slot(account: &RawAccount) -> Option<u64> {
+    Some(u64::from_le_bytes(*account.data.first_chunk::<8>()?))
 }
 
 #[cfg(test)]

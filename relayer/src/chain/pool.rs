@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sluice_sdk::Address;
+use sluice_sdk::{Address, accounts::AccountQuery};
 use solana_hash::Hash;
 use solana_signature::Signature;
 use tokio::task::JoinSet;
@@ -256,6 +256,14 @@ impl Chain for ChainPool {
             .await;
         // One that cannot read it would not send it on.
         answers.into_iter().all(|answer| answer.unwrap_or(false))
+    }
+
+    async fn program_accounts(&self, query: &AccountQuery) -> Result<Vec<Address>, ChainError> {
+        self.first(|node| node.program_accounts(query)).await
+    }
+
+    async fn rent(&self, bytes: usize) -> Result<u64, ChainError> {
+        self.first(|node| node.rent(bytes)).await
     }
 
     async fn recent_prices(&self, accounts: &[Address]) -> Result<Vec<u64>, ChainError> {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use sluice_sdk::Address;
+use sluice_sdk::{Address, accounts::AccountQuery};
 use solana_hash::Hash;
 use solana_rpc_client::nonblocking::rpc_client::RpcClient;
 use solana_rpc_client_api::{
@@ -250,6 +250,41 @@ impl Chain for RpcChain {
             // Some nodes keep the log and not the return data; a return of zeros alone is cut off by others.
             None => codes_in_logs(meta.log_messages.iter().flatten().map(String::as_str)),
         })
+    }
+
+    async fn program_accounts(&self, query: &AccountQuery) -> Result<Vec<Address>, ChainError> {
+        const METHOD: &str = "getProgramAccounts";
+        #[derive(Deserialize)]
+        struct Keyed {
+            pubkey: String,
+        }
+        let holds = |offset: usize, bytes: &[u8]| json!({"memcmp": {"offset": offset, "bytes": bs58::encode(bytes).into_string(), "encoding": "base58"}});
+        // The addresses alone: what the accounts hold is asked for when it is needed.
+        let params = json!([sluice_sdk::PROGRAM_ID.to_string(), {
+            "encoding": "base64",
+            "commitment": Depth::Confirmed.name(),
+            "dataSlice": {"offset": 0, "length": 0},
+            "filters": [holds(0, &query.discriminator), holds(query.offset, query.key.as_ref())],
+        }]);
+        let found: Vec<Keyed> = self
+            .call(METHOD, RpcRequest::GetProgramAccounts, params)
+            .await?;
+        found
+            .iter()
+            .map(|keyed| {
+                let key = keyed.pubkey.parse();
+                key.map_err(|_| unreadable(METHOD, "an address is not base58"))
+            })
+            .collect()
+    }
+
+    async fn rent(&self, bytes: usize) -> Result<u64, ChainError> {
+        self.call(
+            "getMinimumBalanceForRentExemption",
+            RpcRequest::GetMinimumBalanceForRentExemption,
+            json!([bytes]),
+        )
+        .await
     }
 
     async fn recent_prices(&self, accounts: &[Address]) -> Result<Vec<u64>, ChainError> {

@@ -1,6 +1,7 @@
 //! The relayer's HTTP.
 
 mod native;
+mod onboard;
 mod operations;
 mod x402;
 
@@ -26,6 +27,7 @@ use tower_http::{
 use crate::engine::{Engine, Unavailable};
 
 pub use native::{IntentView, LaneView, PayerView, PaymentsView, ServiceView};
+pub use onboard::OnboardView;
 pub use operations::{Check, ReadyView};
 
 /// The body of every answer that is no verdict.
@@ -168,10 +170,15 @@ pub(crate) fn router(engine: Arc<Engine>) -> Router {
     };
     let settle = Router::new()
         .route("/settle", post(x402::settle))
+        .route(
+            "/v1/onboard/{id}",
+            get(onboard::status).post(onboard::submit),
+        )
         .layer(bounded(slow));
     let rest = Router::new()
         .route("/verify", post(x402::verify))
         .route("/supported", get(x402::supported))
+        .route("/v1/onboard", post(onboard::build))
         .route("/v1/intents/{digest}", get(native::intent))
         .route("/v1/payments", get(native::payments))
         .route("/v1/payers/{payer}", get(native::payer))

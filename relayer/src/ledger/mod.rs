@@ -5,8 +5,11 @@
 //! one payment one wins and the other notices.
 //!
 //! Reading order: [`row`] (what is kept), [`seal`] and [`record`] (what is written), [`query`] (what is read),
-//! [`replica`] (several relayers), `writer` (many changes, one commit).
+//! [`replica`] (several relayers), [`chores`] and [`onboardings`] (what is done beside payments), `writer` (many changes,
+//! one commit).
 
+pub mod chores;
+pub mod onboardings;
 pub mod query;
 pub mod record;
 pub mod replica;

@@ -29,6 +29,10 @@ fn the_example_is_good() {
     assert_eq!(config.fees, least.fees);
     assert_eq!(config.chain, least.chain);
     assert_eq!(config.batch, least.batch);
+    assert_eq!(config.distribute, least.distribute);
+    assert_eq!(config.reclaim, least.reclaim);
+    assert_eq!(config.onboard, least.onboard);
+    assert!(!config.onboard.enabled);
     assert!(config.more_fee_payers.is_empty());
     assert_eq!(config.replica, least.replica);
     assert_eq!(config.log_format, least.log_format);

@@ -1,14 +1,18 @@
 //! The relayer on a chain that the tests make up, and on ledgers that are real.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod chores;
 mod config;
+mod distribute;
 mod exact;
 mod fake;
 mod http;
 mod judge;
 mod ledger;
 mod load;
+mod onboard;
 mod postgres;
+mod reclaim;
 mod replicas;
 mod scene;
 mod secrets;
