@@ -23,7 +23,7 @@ use sluice_sdk::{
 };
 use tokio::time::Instant;
 
-use super::{Job, fits, slot};
+use super::{Job, Ran, fits, slot};
 use crate::{
     budget,
     chain::{CLOCK, Depth, RawAccount},
@@ -503,14 +503,19 @@ impl Distributor {
             seen_slot,
             cap: Some(engine.settings.distribute.max_lamports_per_day),
         };
-        let sent = engine.run_chore(job).await?;
+        let ran = engine.run_chore(job).await?;
         for service in &subjects {
-            if sent.is_some() {
-                if let Some(known) = self.known.get_mut(service) {
-                    known.hint = None;
+            let Some(known) = self.known.get_mut(service) else {
+                continue;
+            };
+            match ran {
+                Ran::Sent => known.hint = None,
+                Ran::Taken => {
+                    let look = Instant::now() + TICK;
+                    known.hint = known.hint.map(|hint| Hint { look, ..hint });
+                    known.rest_until = Some(look);
                 }
-            } else {
-                self.rest(service);
+                Ran::OverCap => self.rest(service),
             }
         }
         Ok(())

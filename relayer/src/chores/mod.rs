@@ -97,6 +97,18 @@ pub(crate) struct Job {
     pub(crate) cap: Option<u64>,
 }
 
+/// What became of a job. Only what was written down was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// It was sent.
+    Sent,
+    /// Another relayer is at it, or the chain was asked too early, or this very transaction was sent before: worth
+    /// another look in a moment.
+    Taken,
+    /// The day's cap is reached.
+    OverCap,
+}
+
 /// Starts the workers. They end by themselves: those that begin chores when no more requests come in, the one that
 /// follows them at `stop`.
 pub(crate) fn start(engine: &Arc<Engine>, stop: CancellationToken) {
@@ -125,9 +137,8 @@ impl Engine {
         self.chores.bell.notify_one();
     }
 
-    /// Signs a chore's transaction, writes it down, sends it and has it followed. `None` where it was not written, and
-    /// therefore not sent: somebody else is at it, or the day's cap is reached.
-    pub(crate) async fn run_chore(&self, job: Job) -> Result<Option<Signature>, Unavailable> {
+    /// Signs a chore's transaction, writes it down, sends it and has it followed.
+    pub(crate) async fn run_chore(&self, job: Job) -> Result<Ran, Unavailable> {
         let lamports = budget::cost(&job.budget);
         let most = self.settings.fees.max_lamports_per_transaction;
         if lamports > most {
@@ -168,8 +179,8 @@ impl Engine {
         {
             Claim::Written => {}
             Claim::Taken => {
-                tracing::debug!(kind, "another relayer is at it");
-                return Ok(None);
+                tracing::debug!(kind, "somebody is at it already");
+                return Ok(Ran::Taken);
             }
             Claim::OverCap(spent) => {
                 tracing::warn!(
@@ -178,12 +189,12 @@ impl Engine {
                     lamports,
                     "the day's cap is reached; the rest waits"
                 );
-                return Ok(None);
+                return Ok(Ran::OverCap);
             }
         }
         tracing::info!(kind, count, transaction = %signature, lamports, "chore written down");
         self.send_chore(open).await;
-        Ok(Some(signature))
+        Ok(Ran::Sent)
     }
 
     /// Has a transaction that is on disk followed, and sends it.

@@ -55,6 +55,8 @@ pub struct State {
     pub down: bool,
     pub fate: Fate,
     pub fates: HashMap<Signature, Fate>,
+    /// Sends neither arrive nor come back.
+    pub holds_sends: bool,
     /// Distributions of these services fail.
     pub broken: Vec<Address>,
     pub slot: u64,
@@ -241,6 +243,7 @@ impl ChoreChain {
             down: false,
             fate: Fate::Confirmed,
             fates: HashMap::new(),
+            holds_sends: false,
             broken: Vec::new(),
             slot: 100,
             height: 1_000,
@@ -325,7 +328,13 @@ impl Chain for ChoreChain {
 
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError> {
         let (signature, sent) = read(wire);
-        let url = self.up("sendTransaction")?.ledger.clone();
+        let (url, holds) = {
+            let state = self.up("sendTransaction")?;
+            (state.ledger.clone(), state.holds_sends)
+        };
+        if holds {
+            std::future::pending::<()>().await;
+        }
         let written = is_written(&url, &signature, wire).await;
         let mut state = self.state();
         if !written {

@@ -2,12 +2,20 @@
 
 use std::sync::Arc;
 
-use sluice_relayer::chores::distribute::{Due, Vault, due};
+use sluice_relayer::{
+    chores::distribute::{Due, Vault, due},
+    ledger::{
+        Ledger,
+        chores::{Claim, End, Kind, NewChore},
+    },
+};
 use sluice_sdk::{
     Address, DEVNET_USDC,
     accounts::SERVICE_CLOSED,
     token::{self, TOKEN_PROGRAM, TokenAccount},
 };
+
+use solana_signature::Signature;
 
 use crate::{
     chores::{
@@ -34,9 +42,13 @@ on_both! {
     a_day_costs_no_more_than_its_cap
     a_distribution_must_earn_its_cost
     a_relayer_that_is_killed_repeats_nothing_that_may_land
+    a_relayer_that_is_killed_before_it_sends_sends_what_it_wrote
     what_can_no_longer_land_is_done_anew
     an_rpc_that_is_down_costs_nothing
     services_are_learned_from_payments
+    one_relayer_of_many_gets_a_vault
+    what_was_read_before_the_last_one_landed_is_refused
+    what_a_silent_replica_left_open_is_taken_over_once
 }
 
 async fn a_vault_over_its_threshold_is_divided_at_once(store: Store) {
@@ -268,6 +280,26 @@ async fn a_relayer_that_is_killed_repeats_nothing_that_may_land(store: Store) {
     world.stop().await;
 }
 
+async fn a_relayer_that_is_killed_before_it_sends_sends_what_it_wrote(store: Store) {
+    let world = World::new(store, Scene::default(), AT_ONCE).await;
+    {
+        let mut state = world.state();
+        state.holds_sends = true;
+        state.pay(service(), 5_000);
+    }
+    let written = || async { world.chores("signed").await == 1 };
+    world.until("a transaction in the ledger", written).await;
+    let world = world.reborn(AT_ONCE).await;
+    assert_eq!(world.state().sent, []);
+    world.state().holds_sends = false;
+    let paid = || async { world.state().units(&tokens_of(&key(5))) == 5_000 };
+    world.until("the recipient's money", paid).await;
+    world.until_quiet().await;
+    let all = "SELECT count(*) FROM chores";
+    assert_eq!(world.store.count(all).await, 1);
+    world.stop().await;
+}
+
 async fn what_can_no_longer_land_is_done_anew(store: Store) {
     let world = World::new(store, Scene::default(), AT_ONCE).await;
     world.state().fate = Fate::Lost;
@@ -336,6 +368,109 @@ async fn services_are_learned_from_payments(store: Store) {
     }
     assert_eq!(payments.store.count(&known).await, 1);
     payments.stop().await;
+}
+
+fn chore(seed: u8, subjects: &[u8]) -> NewChore {
+    NewChore {
+        kind: Kind::Distribute,
+        signature: Signature::from([seed; 64]),
+        wire: vec![seed; 100],
+        last_valid_block_height: 1_150,
+        fee_payer: key(1),
+        lamports: 5_000,
+        subjects: subjects.iter().map(|seed| key(*seed)).collect(),
+    }
+}
+
+async fn open(store: &Store, replica: &str) -> Ledger {
+    let ledger = Ledger::open(store.url(), replica).await.unwrap();
+    ledger.heartbeat(600_000).await.unwrap();
+    ledger
+}
+
+async fn one_relayer_of_many_gets_a_vault(store: Store) {
+    let mut ledgers = Vec::new();
+    for replica in ["a", "b", "c", "d"] {
+        ledgers.push(open(&store, replica).await);
+    }
+    // Every one overlaps with every other one in the vault 7, in whatever order.
+    let claims = (0..40u8).map(|seed| {
+        let ledger = &ledgers[usize::from(seed % 4)];
+        let subjects = if seed % 2 == 0 {
+            [7, 100 + seed]
+        } else {
+            [100 + seed, 7]
+        };
+        ledger.write_chore(chore(seed, &subjects), 50, None)
+    });
+    let claims = futures_util::future::join_all(claims).await;
+    let written = claims
+        .iter()
+        .filter(|claim| matches!(claim, Ok(Claim::Written)))
+        .count();
+    assert_eq!(written, 1, "{claims:?}");
+    // Who lost left nothing behind: the other vaults are free.
+    assert_eq!(ledgers[0].busy(Kind::Distribute).await.unwrap().len(), 2);
+    // Of a budget for three more, three are made.
+    let claims = (50..80u8).map(|seed| {
+        let ledger = &ledgers[usize::from(seed % 4)];
+        ledger.write_chore(chore(seed, &[seed]), 50, Some(20_000))
+    });
+    let claims = futures_util::future::join_all(claims).await;
+    let written = claims
+        .iter()
+        .filter(|claim| matches!(claim, Ok(Claim::Written)))
+        .count();
+    assert_eq!(written, 3, "{claims:?}");
+    let spent = ledgers[0].spent_on(Kind::Distribute).await.unwrap();
+    assert_eq!(spent, 20_000);
+}
+
+async fn what_was_read_before_the_last_one_landed_is_refused(store: Store) {
+    let ledger = open(&store, "a").await;
+    let write = async |seed: u8, slot: u64| {
+        ledger
+            .write_chore(chore(seed, &[7]), slot, None)
+            .await
+            .unwrap()
+    };
+    assert_eq!(write(1, 50).await, Claim::Written);
+    assert_eq!(write(2, 50).await, Claim::Taken, "one is open");
+    let landed = End::Landed { slot: 60 };
+    let first = Signature::from([1; 64]);
+    assert!(ledger.end_chore(first, landed.clone()).await.unwrap());
+    assert!(!ledger.end_chore(first, landed).await.unwrap(), "once");
+    assert_eq!(write(2, 59).await, Claim::Taken, "an old look at the chain");
+    assert_eq!(write(1, 60).await, Claim::Taken, "the very same");
+    assert_eq!(write(2, 60).await, Claim::Written);
+    let second = Signature::from([2; 64]);
+    ledger.end_chore(second, End::Dead).await.unwrap();
+    assert_eq!(write(3, 60).await, Claim::Written);
+    let failed = End::Failed {
+        slot: 70,
+        error: "no".to_owned(),
+        outrun: false,
+    };
+    let third = Signature::from([3; 64]);
+    ledger.end_chore(third, failed).await.unwrap();
+    let targets = ledger.targets(Kind::Distribute).await.unwrap();
+    assert_eq!((targets.len(), targets[0].failures), (1, 1));
+    assert!(!targets[0].rest.is_zero());
+}
+
+async fn what_a_silent_replica_left_open_is_taken_over_once(store: Store) {
+    let (one, two) = (open(&store, "a").await, open(&store, "b").await);
+    let claim = one.write_chore(chore(1, &[7]), 50, None).await.unwrap();
+    assert_eq!(claim, Claim::Written);
+    assert_eq!(two.adopt_chores().await.unwrap(), 0, "it lives");
+    assert_eq!(two.open_chores().await.unwrap(), []);
+    one.leave().await.unwrap();
+    assert_eq!(two.adopt_chores().await.unwrap(), 1);
+    assert_eq!(two.adopt_chores().await.unwrap(), 0);
+    let open = two.open_chores().await.unwrap();
+    assert_eq!(open.len(), 1);
+    assert_eq!(open[0].wire, vec![1; 100]);
+    assert_eq!(one.open_chores().await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
