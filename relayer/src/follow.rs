@@ -33,7 +33,7 @@ use crate::{
     },
     desk::Answer,
     engine::{Engine, Unavailable},
-    ledger::{Attempt, Candidate, LedgerError, PaymentRow, State, record::Landing},
+    ledger::{Attempt, Candidate, LedgerError, Means, PaymentRow, State, record::Landing},
     reason::{ExactReason, Reason, Rejection},
     snapshot::{exists, lookup, time},
 };
@@ -509,6 +509,11 @@ impl Follower {
                         engine
                             .accounts
                             .forget(&[settle.source, settle.nonce_account]);
+                    }
+                    if let Some((payment, _)) = engine.desk.payment(&digest)
+                        && payment.means == (Means::Transfer { to_vault: true })
+                    {
+                        engine.vault_paid(payment.service);
                     }
                     let ours = answered && changed.contains(&digest);
                     engine.desk.paid(&digest, &attempt, ours);

@@ -21,7 +21,6 @@ use tokio::time::Instant;
 use crate::{
     budget,
     chain::{Depth, RawAccount},
-    chores::sign,
     engine::{Engine, Unavailable},
     ledger::{
         chores::{Kind, NewChore},
@@ -158,7 +157,7 @@ impl Engine {
         let Some(least) = self.settings.onboard.min_units(&wish.mint) else {
             return Ok(Err(Refused::Mint(wish.mint)));
         };
-        if self.signers.of(&wish.payer).is_some() {
+        if self.signers.key(&wish.payer).is_some() {
             return Ok(Err(Refused::OwnKey));
         }
         let funds = match self.funds(&wish.payer, &wish.mint, least).await? {
@@ -273,12 +272,12 @@ impl Engine {
         if let Err(refused) = self.funds(&kept.payer, &kept.mint, least).await? {
             return Ok(Err(refused));
         }
-        let Some(key) = self.signers.of(&kept.sponsor).cloned() else {
+        let Some(key) = self.signers.key(&kept.sponsor).cloned() else {
             return Ok(Err(Refused::Sponsor(kept.sponsor)));
         };
-        self.signers.check(&[kept.sponsor.to_bytes()])?;
+        self.signers.check_one(&kept.sponsor)?;
         let message = message_of(&kept.unsigned).unwrap_or_default();
-        let ours = sign(&key, message);
+        let ours = key.sign(message);
         let chore = NewChore {
             kind: Kind::Onboard,
             signature: ours,

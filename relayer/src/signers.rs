@@ -62,11 +62,6 @@ impl Signers {
         self.keys.iter().map(FeePayer::address).collect()
     }
 
-    /// The key with this address, whether it rests or not.
-    pub fn of(&self, address: &Address) -> Option<&FeePayer> {
-        self.keys.iter().find(|key| key.address() == *address)
-    }
-
     /// Every key as it was last seen.
     pub fn health(&self) -> Vec<Health> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -28,7 +28,7 @@ use sluice_sdk::{
     address, instructions,
     token::{self, TOKEN_PROGRAM, TokenAccount},
     transaction,
-    x402::{Network, SplitExtra, SplitPayload},
+    x402::{ExactTransfer, Network, SplitExtra, SplitPayload},
 };
 use sluice_tests::program_path;
 use solana_commitment_config::CommitmentConfig;
@@ -363,6 +363,61 @@ async fn money_in_a_vault_is_distributed_to_the_unit() {
         cluster.units(&cluster.service(FIRST)) == 0
     })
     .await;
+    relayer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stock_client_pays_a_service_is_divided_soon_after() {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    let cluster = cluster(&CLUSTER).await;
+    let relayer = cluster
+        .relayer("[distribute]\nage_ms = 3600000\nsoon_ms = 100\nscan_ms = 3600000\n")
+        .await;
+    let payer = Keypair::new();
+    let (key, service) = (payer.pubkey(), cluster.service(FIRST));
+    on(cluster, move |cluster| cluster.pay(&key, 100_000)).await;
+    let before = on(cluster, Cluster::receivers).await;
+    let fee_payer = cluster.localnet.keys().relayer.pubkey();
+    let transfer = on(cluster, move |cluster| ExactTransfer {
+        fee_payer,
+        pay_to: service,
+        mint: DEVNET_USDC,
+        token_program: TOKEN_PROGRAM,
+        decimals: 6,
+        amount: 50_000,
+        memo: "one call".to_owned(),
+        blockhash: cluster.chain.rpc().get_latest_blockhash().unwrap(),
+    })
+    .await;
+    let requirements = json!({
+        "scheme": "exact",
+        "network": Network::Devnet.caip2(),
+        "amount": "50000",
+        "asset": DEVNET_USDC.to_string(),
+        "payTo": service.to_string(),
+        "maxTimeoutSeconds": 60,
+        "extra": { "feePayer": fee_payer.to_string() },
+    });
+    let body = json!({
+        "x402Version": 2,
+        "paymentPayload": {
+            "x402Version": 2,
+            "accepted": requirements,
+            "payload": transfer.sign(&payer).unwrap(),
+        },
+        "paymentRequirements": requirements,
+    });
+    let (_, answer) = post(&format!("{}/settle", relayer.url()), &body).await;
+    assert_eq!(answer["success"], true, "{answer}");
+    assert!(answer["extra"]["distribution"].is_string(), "{answer}");
+    until(cluster, "an empty vault", |cluster| {
+        cluster.units(&cluster.service(FIRST)) == 0
+    })
+    .await;
+    let after = on(cluster, Cluster::receivers).await;
+    let got: Vec<u64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
+    // 250 to the treasury, 500 to the facilitator, and of 49,250 the partner's 30 %.
+    assert_eq!(got, [250, 500, 34_475, 14_775]);
     relayer.stop().await;
 }
 

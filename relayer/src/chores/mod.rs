@@ -21,7 +21,6 @@ use sluice_sdk::{
 };
 use solana_instruction::Instruction;
 use solana_signature::Signature;
-use solana_signer::Signer as _;
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::Instant,
@@ -226,11 +225,6 @@ pub(crate) fn first(signatures: &[Signature]) -> Result<Signature, Unavailable> 
         .first()
         .copied()
         .ok_or_else(|| Unavailable::NotReady("the transaction has no signature".to_owned()))
-}
-
-/// The signature of a relayer's key over a message.
-pub(crate) fn sign(key: &FeePayer, message: &[u8]) -> Signature {
-    key.signer().sign_message(message)
 }
 
 /// The slot of the chain's state that an answer shows, by the clock in it.

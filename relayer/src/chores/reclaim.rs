@@ -112,7 +112,7 @@ async fn look(
         let sponsor = nonce
             .found()
             .map(|nonce| Address::new_from_array(nonce.rent_payer))
-            .filter(|sponsor| engine.signers.of(sponsor).is_some());
+            .filter(|sponsor| engine.signers.key(sponsor).is_some());
         let (Some(nonce), Some(sponsor)) = (nonce.found(), sponsor) else {
             // Closed by its payer, and perhaps opened anew at somebody else's cost; unless this node lags behind.
             if sponsored.get(key).is_some_and(|opened| seen_slot > *opened) {
@@ -121,7 +121,7 @@ async fn look(
             continue;
         };
         // Somebody is about to use it.
-        let in_use = !engine.desk.in_flight(key, asked_ms).is_empty();
+        let in_use = !engine.desk.in_flight(&[*key], asked_ms).is_empty();
         if !in_use && is_idle(nonce, idle_secs, now, seen_slot) {
             idle.entry(sponsor).or_default().push((*key, *nonce));
         }
@@ -173,7 +173,7 @@ async fn close(
     seen_slot: u64,
 ) -> Result<(), Unavailable> {
     // The key that is owed, however little it holds: this is where more comes from.
-    let Some(key) = engine.signers.of(&sponsor).cloned() else {
+    let Some(key) = engine.signers.key(&sponsor).cloned() else {
         return Ok(());
     };
     let Some((first, _)) = accounts.first() else {

@@ -315,7 +315,8 @@ impl Ledger {
     /// from the next time.
     pub async fn services_paid(&self, from: i64) -> Result<(Vec<Address>, i64), LedgerError> {
         let rows = sqlx::query(
-            "SELECT service, max(created_at) AS latest FROM payments WHERE created_at >= $1 GROUP BY service",
+            "SELECT service, max(created_at) AS latest FROM payments WHERE created_at >= $1 \
+             AND (scheme = 'sluice-split' OR to_vault = 1) GROUP BY service",
         )
         .bind(from)
         .fetch_all(&self.reader)

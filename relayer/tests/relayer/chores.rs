@@ -380,6 +380,14 @@ impl Chain for ChoreChain {
         Ok(None)
     }
 
+    async fn is_blockhash_valid(&self, _hash: &Hash) -> Result<bool, ChainError> {
+        Ok(true)
+    }
+
+    async fn simulate(&self, _wire: &[u8]) -> Result<Option<TransactionError>, ChainError> {
+        Ok(None)
+    }
+
     async fn takes(&self, _wire: &[u8]) -> bool {
         true
     }
