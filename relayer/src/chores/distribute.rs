@@ -19,7 +19,7 @@ use sluice_sdk::{
     address,
     instructions::{self, ServiceAccounts},
     token::{self, Mint, TokenAccount},
-    transaction::Version,
+    transaction::{Budget, Version},
 };
 use tokio::time::Instant;
 
@@ -27,6 +27,7 @@ use super::{Job, Ran, fits, slot};
 use crate::{
     budget,
     chain::{CLOCK, Depth, RawAccount},
+    config::Fees,
     engine::{Engine, Unavailable},
     ledger::{chores::Kind, unix_millis},
     snapshot::{config_address, exists, lookup},
@@ -435,58 +436,8 @@ impl Distributor {
                 Version::V0
             }
         };
-        let mut group: Vec<Candidate> = Vec::new();
-        let mut instructions = Vec::new();
-        let most = engine.settings.distribute.max_vaults;
-        let recipients = |group: &[Candidate]| -> Vec<usize> {
-            let count = |one: &Candidate| one.accounts.recipients.len();
-            group.iter().map(count).collect()
-        };
-        while let Some(next) = due.first() {
-            let alone = next.failures >= ALONE;
-            if !group.is_empty() && (alone || group.len() >= most) {
-                break;
-            }
-            instructions.push(instructions::distribute(&payer, &next.accounts, &[]));
-            let mut counts = recipients(&group);
-            counts.push(next.accounts.recipients.len());
-            let budget = budget::of_distribution(&counts, &fees);
-            let fit = budget
-                .is_some_and(|budget| budget::cost(&budget) <= fees.max_lamports_per_transaction)
-                && fits(version(counts.len()), &payer, &instructions);
-            if !fit && !group.is_empty() {
-                instructions.pop();
-                break;
-            }
-            group.push(due.remove(0));
-            if alone {
-                break;
-            }
-        }
-        // Those that do not earn their part of the cost wait for more; without them the others bear more of it.
-        loop {
-            let Some(budget) = budget::of_distribution(&recipients(&group), &fees) else {
-                break;
-            };
-            let count = u64::try_from(group.len()).unwrap_or(u64::MAX).max(1);
-            let part = budget::cost(&budget).div_ceil(count);
-            let (pays, waits): (Vec<Candidate>, Vec<Candidate>) = group
-                .into_iter()
-                .partition(|one| self.pays_its_way(one, part));
-            let settled = waits.is_empty();
-            for one in waits {
-                tracing::debug!(service = %one.accounts.service, part, "a distribution would cost more than it may");
-                self.rest(&one.accounts.service);
-            }
-            group = pays;
-            if settled || group.is_empty() {
-                break;
-            }
-        }
-        if group.is_empty() {
-            return Ok(());
-        }
-        let Some(budget) = budget::of_distribution(&recipients(&group), &fees) else {
+        let group = self.group(due, &payer, &fees, version);
+        let Some((group, budget)) = self.affordable(group, &fees) else {
             return Ok(());
         };
         let subjects: Vec<Address> = group.iter().map(|one| one.accounts.service).collect();
@@ -519,6 +470,65 @@ impl Distributor {
             }
         }
         Ok(())
+    }
+
+    /// Takes off as many as fit in one transaction, by bytes, compute units and cost.
+    fn group(
+        &self,
+        due: &mut Vec<Candidate>,
+        payer: &Address,
+        fees: &Fees,
+        version: impl Fn(usize) -> Version,
+    ) -> Vec<Candidate> {
+        let most = self.engine.settings.distribute.max_vaults;
+        let mut group: Vec<Candidate> = Vec::new();
+        let mut instructions = Vec::new();
+        while let Some(next) = due.first() {
+            let alone = next.failures >= ALONE;
+            if !group.is_empty() && (alone || group.len() >= most) {
+                break;
+            }
+            instructions.push(instructions::distribute(payer, &next.accounts, &[]));
+            let mut counts = recipients(&group);
+            counts.push(next.accounts.recipients.len());
+            let fit = budget::of_distribution(&counts, fees)
+                .is_some_and(|budget| budget::cost(&budget) <= fees.max_lamports_per_transaction)
+                && fits(version(counts.len()), payer, &instructions);
+            // One that does not fit alone is refused when it is sent, with the reason.
+            if !fit && !group.is_empty() {
+                break;
+            }
+            group.push(due.remove(0));
+            if alone {
+                break;
+            }
+        }
+        group
+    }
+
+    /// Of a group, those that earn their part of the cost, and the budget of these. The others wait for more; without
+    /// them those that are left bear more of it.
+    fn affordable(
+        &mut self,
+        mut group: Vec<Candidate>,
+        fees: &Fees,
+    ) -> Option<(Vec<Candidate>, Budget)> {
+        loop {
+            let budget = budget::of_distribution(&recipients(&group), fees)?;
+            let count = u64::try_from(group.len()).ok().filter(|count| *count > 0)?;
+            let part = budget::cost(&budget).div_ceil(count);
+            let (pays, waits): (Vec<Candidate>, Vec<Candidate>) = group
+                .into_iter()
+                .partition(|one| self.pays_its_way(one, part));
+            if waits.is_empty() {
+                return Some((pays, budget));
+            }
+            for one in waits {
+                tracing::debug!(service = %one.accounts.service, part, "a distribution would cost more than it may");
+                self.rest(&one.accounts.service);
+            }
+            group = pays;
+        }
     }
 
     fn least(&self, mint: &Address) -> u64 {
@@ -688,6 +698,11 @@ impl Distributor {
             .entry(*mint)
             .or_insert_with(|| address::accepted_mint(mint).0)
     }
+}
+
+fn recipients(group: &[Candidate]) -> Vec<usize> {
+    let count = |one: &Candidate| one.accounts.recipients.len();
+    group.iter().map(count).collect()
 }
 
 /// How many of these, from the first on, one call can ask about.
