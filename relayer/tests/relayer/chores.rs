@@ -218,7 +218,8 @@ impl State {
                 let account = self.nonce(&nonce).ok_or(134u32)?;
                 let idle = self.now() - account.last_active > NONCE_IDLE_SECS;
                 let payer = account.payer == authority.to_bytes();
-                if !payer && !(account.rent_payer == authority.to_bytes() && idle) {
+                let sponsor = account.rent_payer == authority.to_bytes();
+                if !(payer || sponsor && idle) {
                     return Err(126);
                 }
                 assert_eq!(account.rent_payer, rent_payer.to_bytes());
