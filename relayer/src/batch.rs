@@ -21,10 +21,12 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use crate::{
     budget,
     desk::Answer,
+    economics::Terms,
     engine::{Engine, Unavailable},
     follow::{Carried, Otherwise, Sent},
     ledger::{
-        Candidate, Claim, IntentMeans, LedgerError, Means, NewPayment, NonceKey, State, Transaction,
+        Candidate, Claim, Deal, IntentMeans, LedgerError, Means, NewPayment, NonceKey, State,
+        Transaction,
     },
     reason::{Reason, Rejection},
     verify::nonce_conflict,
@@ -41,9 +43,16 @@ pub struct Item {
     pub settle: SettleItem,
     /// How often a transaction that carried it failed as a whole. Such a payment travels alone.
     pub failures: u32,
+    /// On what terms it was taken on.
+    pub terms: Terms,
 }
 
 impl Item {
+    /// Whether it may share a transaction with another one.
+    pub(crate) fn travels_with(&self, other: &Self) -> bool {
+        self.failures == 0 && other.failures == 0 && self.accounts == other.accounts
+    }
+
     /// The payment's digest.
     pub fn digest(&self) -> &Digest {
         self.candidate.digest()
@@ -123,9 +132,13 @@ impl Engine {
                     }
                 }
             }
-            let most = self.most(&waiting[0]);
+            let most = self.most(&waiting[0].accounts);
             self.gather(&mut items, &mut waiting, most, &mut under_way)
                 .await;
+            self.end_waits(&mut waiting, most);
+            if waiting.is_empty() || !self.may_leave(&waiting, most) {
+                continue;
+            }
             let batch = self.cut(&mut waiting, most);
             let engine = Arc::clone(&self);
             under_way.spawn(async move { engine.settle_batch(batch).await });
@@ -135,7 +148,8 @@ impl Engine {
     }
 
     /// Waits until the next batch is due: at once while nothing is under way, and otherwise when it is full, or one of
-    /// those under way is sent, or the first of it has waited long enough.
+    /// those under way is sent, or the first of it has waited long enough. If all of it waits for others to share the
+    /// cost, then not before they pay together or a wait is over.
     async fn gather(
         &self,
         items: &mut mpsc::Receiver<Item>,
@@ -153,35 +167,40 @@ impl Engine {
             }
             while under_way.try_join_next().is_some() {}
             let crowded = under_way.len() >= MOST_UNDER_WAY;
+            let leaves = self.may_leave(waiting, most);
             let due = waiting.len() >= most || under_way.is_empty() || Instant::now() >= until;
-            if due && !crowded {
+            if leaves && due && !crowded {
                 return;
             }
+            let wake = match Self::first_end(waiting) {
+                Some(end) if !leaves => end,
+                _ => until,
+            };
             tokio::select! {
                 item = items.recv(), if open && waiting.len() < most => match item {
                     Some(item) => waiting.push(item),
                     None => open = false,
                 },
                 _ = under_way.join_next(), if !under_way.is_empty() => {
-                    if !crowded {
+                    if leaves && !crowded {
                         return;
                     }
                 }
-                () = tokio::time::sleep_until(until), if !crowded => {}
+                () = tokio::time::sleep_until(wake), if !crowded => {}
+                // Nobody comes any more whom it would be worth to wait for.
+                () = self.draining.cancelled(), if !leaves => {}
             }
         }
     }
 
     /// Takes the next batch off what waits: payments that share their service's accounts, at most as many as fit. One
-    /// whose transaction failed before travels alone.
+    /// whose transaction failed before travels alone. It begins with the first that waits for nobody.
     fn cut(&self, waiting: &mut Vec<Item>, most: usize) -> Vec<Item> {
-        let mut batch = vec![waiting.remove(0)];
-        if batch[0].failures > 0 {
-            return batch;
-        }
+        let ready = waiting.iter().position(|item| item.terms.wait.is_none());
+        let mut batch = vec![waiting.remove(ready.unwrap_or(0))];
         let mut i = 0;
         while i < waiting.len() && batch.len() < most {
-            if waiting[i].failures == 0 && waiting[i].accounts == batch[0].accounts {
+            if waiting[i].travels_with(&batch[0]) {
                 batch.push(waiting.remove(i));
             } else {
                 i += 1;
@@ -191,9 +210,9 @@ impl Engine {
     }
 
     /// The most payments that one transaction takes, by bytes, by compute and by cost.
-    fn most(&self, item: &Item) -> usize {
+    pub(crate) fn most(&self, accounts: &ServiceAccounts) -> usize {
         let large = self.takes_v1();
-        let recipients = item.accounts.recipients.len();
+        let recipients = accounts.recipients.len();
         let key = (large, recipients);
         let known = |map: &HashMap<(bool, usize), usize>| map.get(&key).copied();
         let lock = || {
@@ -214,7 +233,7 @@ impl Engine {
             budget::cost(&budget) <= fees.max_lamports_per_transaction
         };
         let mut most = 1;
-        while most < bound && affordable(most + 1) && fits(version, &item.accounts, most + 1) {
+        while most < bound && affordable(most + 1) && fits(version, accounts, most + 1) {
             most += 1;
         }
         tracing::info!(
@@ -238,9 +257,13 @@ impl Engine {
             Ok(recipe) => Arc::new(recipe),
             Err(error) => return self.give_back(&items, &error),
         };
+        let charges = self.charges(&items);
         let mut tries = 1;
         let sealed = loop {
-            let candidates = items.iter().map(|item| item.candidate.clone()).collect();
+            let candidates = items.iter().map(|item| item.candidate.clone());
+            let candidates = candidates.zip(&charges);
+            let candidates = candidates.map(|(candidate, charge)| candidate.charged(*charge));
+            let candidates = candidates.collect();
             let recipe = Arc::clone(&recipe);
             let sealed = self
                 .ledger
@@ -272,9 +295,16 @@ impl Engine {
             Err(error) => return self.give_back(&items, &error),
         };
         let mut carried = Vec::with_capacity(items.len());
-        for (item, claim) in items.into_iter().zip(sealed.claims) {
+        for ((item, claim), charge) in items.into_iter().zip(sealed.claims).zip(charges) {
             match claim {
-                Claim::Sealed => carried.push(item),
+                Claim::Sealed => {
+                    if let Some(hold) = &item.terms.hold {
+                        hold.spend(charge.map_or(0, |charge| charge.lamports));
+                    }
+                    carried.push(item);
+                }
+                Claim::Bound => self.desk.release(item.digest(), Answer::Bound),
+                Claim::SubsidySpent => self.subsidy_spent(item.digest(), charge.as_ref()),
                 Claim::NonceConflict => self.desk.release(
                     item.digest(),
                     Answer::Refused {
@@ -470,6 +500,7 @@ fn fits(version: Version, accounts: &ServiceAccounts, count: usize) -> bool {
 pub(crate) fn new_payment(
     admission: &crate::verify::Admission,
     version: sluice_sdk::x402::Version,
+    deal: Deal,
 ) -> NewPayment {
     let intent = &admission.signed.intent;
     let legs = admission.accounts.recipients.len();
@@ -492,6 +523,7 @@ pub(crate) fn new_payment(
             entry: admission.item.entry,
             split: sluice_sdk::x402::SplitShares::of_shares(&admission.shares, legs),
         })),
+        deal,
     }
 }
 

@@ -19,6 +19,7 @@ use sluice_sdk::{Address, x402::Network};
 use crate::{
     budget,
     chores::settings::{DistributeSettings, OnboardSettings, ReclaimSettings},
+    economics::EconomicsSettings,
     ledger::Backend,
     verify::MAX_MARGIN_SECS,
 };
@@ -85,6 +86,31 @@ pub struct Config {
     /// How accounts are sponsored.
     #[serde(default)]
     pub onboard: OnboardSettings,
+    /// What payments must bring in.
+    #[serde(default)]
+    pub economics: EconomicsSettings,
+    /// How payments are known by an id of their payer's.
+    #[serde(default)]
+    pub payment_identifier: IdentifierSettings,
+}
+
+/// How payments are known by an id of their payer's: the extension `payment-identifier` of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentifierSettings {
+    /// Whether ids are heeded. If not, they are ignored.
+    pub enabled: bool,
+    /// Seconds that an id is kept after its intent has expired, by the chain's clock.
+    pub keep_secs: u64,
+}
+
+impl Default for IdentifierSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            keep_secs: 86_400,
+        }
+    }
 }
 
 /// How payments share transactions.
@@ -526,6 +552,11 @@ impl Config {
         found.extend(self.distribute.problems());
         found.extend(self.reclaim.problems());
         found.extend(self.onboard.problems());
+        check(
+            self.payment_identifier.keep_secs <= 31_536_000,
+            "payment_identifier.keep_secs: must be at most 31536000",
+        );
+        found.extend(self.economics.problems(limits.confirm_timeout()));
         let dearest = budget::dearest(&self.fees.dearest());
         if dearest > self.fees.max_lamports_per_transaction {
             found.push(format!(

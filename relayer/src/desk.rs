@@ -32,6 +32,8 @@ pub enum Answer {
         /// The transaction, if there is one.
         transaction: Option<Signature>,
     },
+    /// Its `payment-identifier` is bound to another payload; nothing was sent.
+    Bound,
     /// Nobody decided anything; nothing was sent.
     Unavailable(Unavailable),
 }

@@ -16,9 +16,11 @@ use crate::{
         Chores,
         settings::{DistributeSettings, OnboardSettings, ReclaimSettings},
     },
-    config::{BatchSettings, ChainSettings, ExactSettings, Fees, Limits},
+    config::{BatchSettings, ChainSettings, ExactSettings, Fees, IdentifierSettings, Limits},
     desk::{Desk, Seat},
+    economics::{Economics, EconomicsSettings},
     follow::Handover,
+    identifier::Bindings,
     keys::FeePayer,
     ledger::{Backend, Ledger, LedgerError, PaymentRow},
     reason::Rejection,
@@ -53,6 +55,10 @@ pub struct Settings {
     pub reclaim: ReclaimSettings,
     /// How accounts are sponsored.
     pub onboard: OnboardSettings,
+    /// What payments must bring in.
+    pub economics: EconomicsSettings,
+    /// How payments are known by an id of their payer's.
+    pub identifier: IdentifierSettings,
 }
 
 /// The relayer without its HTTP.
@@ -68,6 +74,8 @@ pub struct Engine {
     pub(crate) batches: Batches,
     pub(crate) follower: Handover,
     pub(crate) chores: Chores,
+    pub(crate) economics: Economics,
+    pub(crate) bindings: Bindings,
     prices: Prices,
     settler: Settler,
     v1: AtomicBool,
@@ -210,6 +218,8 @@ impl Engine {
             batches: Batches::default(),
             follower: Handover::default(),
             chores: Chores::default(),
+            economics: Economics::new(settings.economics.clone()),
+            bindings: Bindings::default(),
             prices: Prices::default(),
             snapshots: Snapshots::default(),
             v1: AtomicBool::new(false),
@@ -253,6 +263,12 @@ impl Engine {
         let accounts = [payment.nonce_account, admission.item.source];
         let in_flight = self.desk.in_flight(&accounts, asked);
         if let Err(rejection) = admission.reserve(&in_flight) {
+            return Ok(Err(Refusal::new(rejection, Some(admission.payer))));
+        }
+        let worth = self.economics.worth(&admission);
+        if let Some(case) = self.case(&admission, worth)
+            && let Err(rejection) = self.economics.judge(&case)
+        {
             return Ok(Err(Refusal::new(rejection, Some(admission.payer))));
         }
         self.signers.check(admission.registered())?;
@@ -366,6 +382,15 @@ impl Engine {
         Ok(time(
             view.accounts.first().and_then(|clock| clock.as_deref()),
         )?)
+    }
+
+    /// What a transaction may cost by what priority cost lately, without asking for it.
+    pub(crate) fn fees_known(&self) -> Fees {
+        let fees = self.settings.fees;
+        Fees {
+            unit_price_micro_lamports: self.prices.known(&fees),
+            ..fees
+        }
     }
 
     /// What a transaction of a service may cost now.

@@ -32,6 +32,7 @@ use crate::{
         notices::{Notice, Notices},
     },
     desk::Answer,
+    economics::Terms,
     engine::{Engine, Unavailable},
     ledger::{Attempt, Candidate, LedgerError, Means, PaymentRow, State, record::Landing},
     reason::{ExactReason, Reason, Rejection},
@@ -90,6 +91,15 @@ pub enum Otherwise {
     Remake,
     /// Nothing: its payer signed this transaction and no other.
     Nothing,
+}
+
+impl Carried {
+    fn item(&self) -> Option<&Item> {
+        match &self.otherwise {
+            Otherwise::Again(item) => Some(item),
+            Otherwise::Remake | Otherwise::Nothing => None,
+        }
+    }
 }
 
 struct Open {
@@ -213,6 +223,9 @@ pub(crate) async fn housekeep(engine: Arc<Engine>, stop: CancellationToken) {
         engine.signers.look(&engine.accounts).await;
         if let Ok(now) = engine.chain_time().await {
             engine.desk.sweep(now);
+            if let Err(error) = engine.keep_books(now).await {
+                tracing::warn!(%error, "the books could not be kept; they will be");
+            }
         }
         // Nobody waits for it, and the node has better to do while somebody waits for something else.
         if engine.desk.live() == 0 || finalized.elapsed() > NO_HURRY {
@@ -482,6 +495,14 @@ impl Follower {
             .land(*signature, landed.slot, failed, landings)
             .await?;
         tracing::debug!(transaction = %signature, slot = landed.slot, payments = count, "transaction landed");
+        // Transfers cost what they cost, whoever is paid.
+        let item = open.payments.first().and_then(Carried::item);
+        if let Some(item) = item.filter(|_| !failed) {
+            let paid = |outcome: &Outcome| matches!(outcome, Outcome::Here(Landing::Paid { .. }));
+            let paid = outcomes.iter().filter(|(_, outcome)| paid(outcome)).count();
+            self.engine
+                .note_cost(item.accounts.service, open.fee_lamports, paid);
+        }
         Ok(Some(Record { outcomes, changed }))
     }
 
@@ -534,6 +555,7 @@ impl Follower {
                         && payments > 1
                     {
                         item.failures += 1;
+                        item.terms = Terms::default();
                         item.candidate = Candidate::Known(digest);
                         engine.desk.advance(&digest, State::Batched, None);
                         if engine.enqueue(*item).is_ok() {
@@ -903,6 +925,7 @@ impl Follower {
                 nonce_account,
             },
             failures: engine.ledger.failures(&row.payment.digest).await?,
+            terms: Terms::default(),
         }))
     }
 }

@@ -1,7 +1,8 @@
 //! The Sluice relayer: an x402 facilitator that verifies and settles signed intents on Solana.
 //!
 //! Reading order: [`request`] (what comes in), [`snapshot`] (what the chain says about it), [`verify`] (the
-//! judgement), [`exact`] (the stock scheme), [`desk`] (what is at work), [`settle`] (how a call is answered), [`batch`] (how payments share a
+//! judgement), [`exact`] (the stock scheme), [`economics`] (whether it pays), [`desk`] (what is at work), [`settle`] (how
+//! a call is answered), [`identifier`] (how the same call is answered again), [`batch`] (how payments share a
 //! transaction), [`ledger`] (what is on disk before anything is sent), [`follow`] (how it ends), [`http`] (how it is
 //! asked). [`chores`] and [`onboard`] are what is done beside payments. [`engine`] holds them together and [`Relayer`] runs them.
 
@@ -11,10 +12,12 @@ pub mod chain;
 pub mod chores;
 pub mod config;
 pub mod desk;
+pub mod economics;
 pub mod engine;
 pub mod exact;
 pub mod follow;
 pub mod http;
+pub mod identifier;
 pub mod keys;
 pub mod ledger;
 pub mod onboard;

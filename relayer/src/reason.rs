@@ -49,6 +49,10 @@ pub enum Reason {
     MintDisabled,
     /// The mint's authorities have changed it so that nothing is pulled in it.
     MintUnusable,
+    /// The facilitator's share does not pay for the settlement.
+    Uneconomic,
+    /// Whether it does is not known, because a price is not.
+    PriceUnknown,
     /// A rule of the scheme `exact`.
     Exact(ExactReason),
 }
@@ -178,7 +182,7 @@ impl ExactReason {
 
 impl Reason {
     /// Every reason but the program's skips and those of `exact`, which [`Skip::ALL`] and [`ExactReason::ALL`] list.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::X402Version,
         Self::UnsupportedScheme,
         Self::Scheme,
@@ -195,6 +199,8 @@ impl Reason {
         Self::RelayerNotRegistered,
         Self::MintDisabled,
         Self::MintUnusable,
+        Self::Uneconomic,
+        Self::PriceUnknown,
     ];
 
     /// The word on the wire.
@@ -219,6 +225,8 @@ impl Reason {
             Self::RelayerNotRegistered => "invalid_sluice_split_relayer_not_registered",
             Self::MintDisabled => "invalid_sluice_split_mint_disabled",
             Self::MintUnusable => "invalid_sluice_split_mint_unusable",
+            Self::Uneconomic => "invalid_sluice_split_uneconomic",
+            Self::PriceUnknown => "invalid_sluice_split_price_unknown",
         })
     }
 }

@@ -11,7 +11,10 @@ use sluice_sdk::{
     },
 };
 
-use crate::reason::{Reason, Rejection};
+use crate::{
+    ledger::Binding,
+    reason::{Reason, Rejection},
+};
 
 /// A payment with the requirement it answers, decoded, before anything is asked of the chain.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +33,9 @@ pub struct Payment {
     pub nonce_account: Address,
     /// The terms hash that the requirement shows, checked against the terms beside it.
     pub shown_terms: Option<[u8; 32]>,
+    /// The id that the payer gave it, with the hash of the whole payload ([`crate::identifier::read`]). Left out by
+    /// [`Payment::parse`].
+    pub identifier: Option<Binding>,
     payload: SplitPayload,
     genesis_hash: [u8; 32],
 }
@@ -129,6 +135,7 @@ impl Payment {
             max_timeout_seconds: asked.max_timeout_seconds,
             nonce_account: address("nonceAccount", &payload.nonce_account, Reason::Payload)?,
             shown_terms,
+            identifier: None,
             payload,
             genesis_hash: home.genesis_hash,
         };

@@ -87,9 +87,11 @@ impl Relayer {
         let engine = engine(&config, chain, keys, stop_following.clone()).await?;
         find_format(&engine, config.batch.format).await;
         recover(&engine).await?;
+        engine.open_books().await?;
         // Before anybody is served: this relayer is known to the others, and knows what its keys hold.
         heartbeat(&engine).await?;
         engine.signers.look(&engine.accounts).await;
+        engine.start_feed(stop_following.clone()).await;
         let listen_error = |problem| StartError::Listen {
             address: config.listen,
             problem,
@@ -308,6 +310,8 @@ async fn engine(
         distribute: config.distribute.clone(),
         reclaim: config.reclaim,
         onboard: config.onboard.clone(),
+        economics: config.economics.clone(),
+        identifier: config.payment_identifier,
     };
     Ok(Arc::new(Engine::new(Parts {
         settings,

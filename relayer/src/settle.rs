@@ -10,19 +10,22 @@ use tokio::{
 use crate::{
     batch::{Item, new_payment},
     desk::{Answer, Joined, Paid, Seat, Taken},
+    economics::Terms,
     engine::{Engine, Examined, Known, Refusal, Unavailable},
-    ledger::{Candidate, PaymentRow},
+    ledger::{Candidate, Deal, PaymentRow},
     reason::{Reason, Rejection},
     request::Payment,
 };
 
 /// The answer to `/settle`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Outcome {
     /// It landed, and this is the one answer that says so.
     Success(Box<Paid>),
     /// Not now, or not again.
     Refused(Refusal),
+    /// Its `payment-identifier` is bound to another payload: nothing was done.
+    Bound,
 }
 
 impl Engine {
@@ -39,9 +42,25 @@ impl Engine {
         let (digest, payer) = (admission.digest, admission.payer);
         // Said now, while nothing is reserved, if nobody can pay for a transaction.
         self.signers.check(admission.registered())?;
-        let new = Arc::new(new_payment(&admission, payment.version));
+        let worth = self.economics.worth(&admission);
+        let deal = Deal {
+            share: admission.shares.facilitator,
+            worth,
+            binding: payment.identifier.clone(),
+            charge: None,
+        };
+        let new = Arc::new(new_payment(&admission, payment.version, deal));
+        let mut terms = Terms {
+            worth,
+            ..Terms::default()
+        };
+        let case = self.case(&admission, worth);
         let taken = self.desk.take(Arc::clone(&new), asked, |in_flight| {
-            admission.reserve(in_flight)
+            admission.reserve(in_flight)?;
+            if let Some(case) = &case {
+                terms = self.economics.admit(case)?;
+            }
+            Ok(())
         });
         let waiting = match taken {
             Taken::New(waiting) => waiting,
@@ -58,6 +77,7 @@ impl Engine {
             accounts: Arc::new(admission.accounts.clone()),
             settle: admission.item,
             failures: 0,
+            terms,
         };
         if let Err(error) = self.enqueue(item) {
             self.desk
@@ -105,6 +125,7 @@ impl Engine {
                     transaction,
                 }))
             }
+            Ok(Ok(Answer::Bound)) => Ok(Outcome::Bound),
             Ok(Ok(Answer::Unavailable(error))) => Err(error),
             // Paid, and the success was another's; or nobody will say.
             Ok(Err(_)) => match self.desk.seat(digest) {
@@ -115,7 +136,7 @@ impl Engine {
         }
     }
 
-    fn success(&self, paid: Paid) -> Outcome {
+    pub(crate) fn success(&self, paid: Paid) -> Outcome {
         tracing::info!(
             digest = %hex::encode(paid.payment.digest),
             transaction = %paid.attempt.signature,
@@ -179,7 +200,7 @@ impl Engine {
     }
 }
 
-fn pending() -> Rejection {
+pub(crate) fn pending() -> Rejection {
     Rejection::new(
         Reason::Pending,
         "the transaction was sent and its fate is not known yet: repeat the same call, or ask GET \
@@ -188,7 +209,7 @@ fn pending() -> Rejection {
 }
 
 /// A paid payment of the ledger, for the answer.
-fn paid_row(row: PaymentRow) -> Option<Paid> {
+pub(crate) fn paid_row(row: PaymentRow) -> Option<Paid> {
     let attempt = row.attempt.clone()?;
     Some(Paid {
         payment: Arc::new(row.payment),

@@ -56,6 +56,8 @@ pub struct Admission {
     pub payer: Address,
     /// The mint.
     pub mint: Address,
+    /// The mint's decimals.
+    pub decimals: u8,
     /// The accounts of the instruction.
     pub accounts: ServiceAccounts,
     /// The entry with its accounts.
@@ -123,6 +125,7 @@ pub fn judge(
         digest: intent.digest(),
         payer,
         mint: payment.mint,
+        decimals: accepted.decimals,
         item: SettleItem {
             entry: signed.entry(),
             source: source_key,
@@ -143,6 +146,11 @@ impl Admission {
     /// The relayer keys that the facilitator has registered.
     pub fn registered(&self) -> &[[u8; 32]] {
         &self.registered
+    }
+
+    /// The chain's clock at the judgement, unix seconds.
+    pub fn chain_time(&self) -> i64 {
+        self.now
     }
 
     /// Judges the payment beside the other payments of its nonce account and of its token account that are in flight,

@@ -45,6 +45,13 @@ impl Prices {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((price, Instant::now()));
         price
     }
+
+    /// The last price known, without asking for another.
+    pub fn known(&self, fees: &Fees) -> u64 {
+        let floor = fees.unit_price_micro_lamports;
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map_or(floor, |(price, _)| price)
+    }
 }
 
 /// The price that `percent` of the others did not exceed; `None` for no prices.

@@ -8,7 +8,7 @@ use sluice_sdk::{
 
 use super::payment::Transfer;
 use crate::{
-    ledger::{Means, NewPayment},
+    ledger::{Deal, Means, NewPayment},
     reason::{ExactReason, Reason, Rejection},
     snapshot::Lookup,
     verify::{InFlight, balance_short},
@@ -54,6 +54,10 @@ pub struct Settler {
 pub struct Admission {
     /// As the ledger will keep it.
     pub payment: NewPayment,
+    /// The mint's decimals.
+    pub decimals: u8,
+    /// The chain's clock at the judgement, unix seconds.
+    pub now: i64,
     balance: u64,
 }
 
@@ -97,7 +101,14 @@ pub fn judge(
             source: order.source,
             expires_at: scene.now.saturating_add(REMEMBER_SECS),
             means: Means::Transfer { to_vault },
+            deal: Deal {
+                share: share(scene, transfer, to_vault),
+                binding: transfer.identifier.clone(),
+                ..Deal::default()
+            },
         },
+        decimals: scene.mint.as_ref().map_or(0, |mint| mint.decimals),
+        now: scene.now,
         balance,
     })
 }
@@ -117,6 +128,13 @@ impl Admission {
         }
         Ok(())
     }
+}
+
+/// What the facilitator will have of it: of a wallet's payment nothing, of a vault's its share when that is distributed.
+fn share(scene: &Scene, transfer: &Transfer, to_vault: bool) -> u64 {
+    let service = scene.service.found().filter(|_| to_vault);
+    let shares = service.and_then(|service| service.split(transfer.amount, 1).ok());
+    shares.map_or(0, |shares| shares.facilitator)
 }
 
 /// Whether a service is paid. One that would not be distributed is not paid.

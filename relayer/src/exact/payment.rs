@@ -11,6 +11,7 @@ use solana_transaction::versioned::VersionedTransaction;
 
 use super::rules::{self, Order};
 use crate::{
+    ledger::Binding,
     reason::{ExactReason, Reason, Rejection},
     request::Asked,
 };
@@ -32,6 +33,8 @@ pub struct Transfer {
     pub order: Order,
     /// The transaction, the fee payer's signature still missing.
     pub transaction: VersionedTransaction,
+    /// The id that the payer gave it ([`crate::identifier::read`]). Left out by [`Transfer::parse`].
+    pub identifier: Option<Binding>,
 }
 
 impl Transfer {
@@ -68,6 +71,7 @@ impl Transfer {
             digest: message_digest(&message),
             order,
             transaction,
+            identifier: None,
         })
     }
 }

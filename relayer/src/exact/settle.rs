@@ -17,6 +17,7 @@ use super::{
 use crate::{
     chain::CLOCK,
     desk::{Answer, Taken},
+    economics::Terms,
     engine::{Engine, Known, Refusal, Unavailable},
     follow::{Carried, Otherwise},
     ledger::{Backend, Candidate, Claim, LedgerError, NewPayment, Transaction},
@@ -59,6 +60,11 @@ impl Engine {
         if let Err(rejection) = admission.reserve(&in_flight) {
             return Ok(Err(Refusal::new(rejection, Some(transfer.order.payer))));
         }
+        if let Some(case) = self.transfer_case(transfer, &admission)
+            && let Err(rejection) = self.economics.judge(&case)
+        {
+            return Ok(Err(Refusal::new(rejection, Some(transfer.order.payer))));
+        }
         self.signers.check_one(&transfer.order.fee_payer)?;
         Ok(Ok(transfer.order.payer))
     }
@@ -77,9 +83,17 @@ impl Engine {
             return Err(Unavailable::Interrupted);
         }
         self.signers.check_one(&transfer.order.fee_payer)?;
-        let payment = Arc::new(admission.payment.clone());
+        let case = self.transfer_case(transfer, &admission);
+        let mut payment = admission.payment.clone();
+        payment.deal.worth = self.transfer_worth(&admission);
+        let payment = Arc::new(payment);
+        let mut terms = Terms::default();
         let taken = self.desk.take(Arc::clone(&payment), asked, |in_flight| {
-            admission.reserve(in_flight)
+            admission.reserve(in_flight)?;
+            if let Some(case) = &case {
+                terms = self.economics.admit(case)?;
+            }
+            Ok(())
         });
         let waiting = match taken {
             Taken::New(waiting) => waiting,
@@ -101,7 +115,9 @@ impl Engine {
         let fee = (transfer.order.fee_payer, transfer.order.fee_lamports);
         self.tasks.spawn(async move {
             if engine.desk.begin(&payment.digest) {
-                engine.commit_transfer(payment, transaction, fee).await;
+                engine
+                    .commit_transfer(payment, transaction, fee, terms)
+                    .await;
             }
         });
         self.await_landing(&digest, waiting).await
@@ -205,8 +221,10 @@ impl Engine {
         payment: Arc<NewPayment>,
         transaction: VersionedTransaction,
         (fee_payer, fee_lamports): (Address, u64),
+        terms: Terms,
     ) {
         let digest = payment.digest;
+        let charge = self.transfer_charge(&terms);
         let signed = match self.sign_transfer(transaction, fee_payer, fee_lamports, payment.service)
         {
             Ok(signed) => signed,
@@ -214,7 +232,7 @@ impl Engine {
         };
         let mut tries = 1;
         let sealed = loop {
-            let candidate = Candidate::New(Box::new((*payment).clone()));
+            let candidate = Candidate::New(Box::new((*payment).clone())).charged(charge);
             let signed = signed.clone();
             match self
                 .ledger
@@ -234,7 +252,13 @@ impl Engine {
             }
         };
         match sealed.claims.into_iter().next() {
-            Some(Claim::Sealed) => {}
+            Some(Claim::Sealed) => {
+                if let Some(hold) = &terms.hold {
+                    hold.spend(charge.map_or(0, |charge| charge.lamports));
+                }
+            }
+            Some(Claim::Bound) => return self.desk.release(&digest, Answer::Bound),
+            Some(Claim::SubsidySpent) => return self.subsidy_spent(&digest, charge.as_ref()),
             // Another relayer has it, or an earlier run.
             Some(Claim::Known(row)) => return self.elsewhere(&digest, &row),
             Some(Claim::NonceConflict) | None => {

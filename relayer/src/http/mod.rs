@@ -3,6 +3,7 @@
 mod native;
 mod onboard;
 mod operations;
+mod stats;
 mod x402;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::engine::{Engine, Unavailable};
 pub use native::{IntentView, LaneView, PayerView, PaymentsView, ServiceView};
 pub use onboard::OnboardView;
 pub use operations::{Check, ReadyView};
+pub use stats::{BatchesView, Figures, PerPayment, ServiceFigures, StatsView, SubsidyView};
 
 /// The body of every answer that is no verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +183,7 @@ pub(crate) fn router(engine: Arc<Engine>) -> Router {
         .route("/v1/onboard", post(onboard::build))
         .route("/v1/intents/{digest}", get(native::intent))
         .route("/v1/payments", get(native::payments))
+        .route("/v1/stats", get(stats::stats))
         .route("/v1/payers/{payer}", get(native::payer))
         .route("/v1/services/{service}", get(native::service))
         .layer(bounded(quick));

@@ -520,7 +520,7 @@ pub(super) async fn service(
     }))
 }
 
-fn path_address(error: &str, what: &str, text: &str) -> Result<Address, ApiError> {
+pub(super) fn path_address(error: &str, what: &str, text: &str) -> Result<Address, ApiError> {
     text.parse().map_err(|_| {
         ApiError::bad_request(error, format!("{what}: {text:?} is not a base58 address"))
     })

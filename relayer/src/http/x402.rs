@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sluice_sdk::{
@@ -16,24 +21,50 @@ use sluice_sdk::{
 use super::{ApiError, JsonBody};
 use crate::{
     desk::Paid,
-    engine::{Engine, Refusal},
+    engine::{Engine, Refusal, Unavailable},
     exact::Transfer,
-    ledger::Means,
+    identifier,
+    ledger::{Binding, Means},
     reason::Rejection,
     request::{self, Asked, Payment},
     settle::Outcome,
 };
 
+/// The word for an id that is bound to another payload.
+const BOUND: &str = "payment_identifier_conflict";
+const BOUND_MESSAGE: &str = "the payment-identifier of this payload was given to another payload before: send that one \
+     again, or give this one an id of its own";
+/// Says that an answer is an earlier one's.
+const REPLAYED: &str = "idempotent-replayed";
+
+/// The answer for an id that is bound to another payload: what `more` says in the words of the route, and in ours.
+fn bound(more: Value) -> Response {
+    let mut body = json!({"error": BOUND, "message": BOUND_MESSAGE, "retriable": false});
+    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+        body.extend(more);
+    }
+    (StatusCode::CONFLICT, Json(body)).into_response()
+}
+
 pub(super) async fn verify(
     State(engine): State<Arc<Engine>>,
     JsonBody(body): JsonBody<FacilitatorRequest>,
-) -> Result<Json<VerifyResponse>, ApiError> {
+) -> Result<Response, ApiError> {
     let verdict = match Order::read(&engine, &body) {
+        Ok(order)
+            if engine
+                .is_bound_otherwise(order.service(), order.binding())
+                .await? =>
+        {
+            return Ok(bound(json!({
+                "isValid": false, "invalidReason": BOUND, "invalidMessage": BOUND_MESSAGE,
+            })));
+        }
         Ok(Order::Split(payment)) => engine.verify(&payment).await?,
         Ok(Order::Exact(transfer)) => engine.verify_transfer(&transfer).await?,
         Err(rejection) => Err(Refusal::new(rejection, None)),
     };
-    Ok(Json(match verdict {
+    let answer = match verdict {
         Ok(payer) => VerifyResponse {
             is_valid: true,
             payer: Some(payer.to_string()),
@@ -51,21 +82,25 @@ pub(super) async fn verify(
                 extra: None,
             }
         }
-    }))
+    };
+    Ok(Json(answer).into_response())
 }
 
 pub(super) async fn settle(
     State(engine): State<Arc<Engine>>,
     JsonBody(body): JsonBody<FacilitatorRequest>,
-) -> Result<Json<SettleResponse>, ApiError> {
+) -> Result<Response, ApiError> {
     let version = request::version(&body.x402_version).unwrap_or(Version::V2);
     let network = engine.settings.network.name(version).to_owned();
-    let outcome = match Order::read(&engine, &body) {
-        Ok(Order::Split(payment)) => engine.settle(&payment).await?,
-        Ok(Order::Exact(transfer)) => engine.settle_transfer(&transfer).await?,
-        Err(rejection) => Outcome::Refused(Refusal::new(rejection, None)),
+    let told = match Order::read(&engine, &body) {
+        Ok(order) => {
+            let (service, binding) = (order.service(), order.binding().cloned());
+            let settle = |engine| order.settle(engine);
+            engine.settle_identified(service, binding, settle).await?
+        }
+        Err(rejection) => Outcome::Refused(Refusal::new(rejection, None)).into(),
     };
-    Ok(Json(match outcome {
+    let answer = match told.outcome {
         Outcome::Success(paid) => SettleResponse {
             success: true,
             payer: Some(paid.payment.payer.to_string()),
@@ -89,7 +124,19 @@ pub(super) async fn settle(
                 ..SettleResponse::default()
             }
         }
-    }))
+        Outcome::Bound => {
+            return Ok(bound(json!({
+                "success": false, "errorReason": BOUND, "errorMessage": BOUND_MESSAGE, "transaction": "",
+                "network": network,
+            })));
+        }
+    };
+    let mut response = Json(answer).into_response();
+    if told.replayed {
+        let headers = response.headers_mut();
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
 }
 
 /// A request of either scheme.
@@ -106,11 +153,42 @@ impl Order {
             &[SCHEME]
         };
         let asked = Asked::read(body, engine.settings.network, schemes)?;
-        Ok(if asked.scheme == EXACT {
+        let mut order = if asked.scheme == EXACT {
             Self::Exact(Box::new(engine.read_transfer(&asked)?))
         } else {
             Self::Split(Box::new(Payment::of(&asked, &engine.home())?))
-        })
+        };
+        if engine.settings.identifier.enabled {
+            let (owner, place) = match &mut order {
+                Self::Split(payment) => (payment.nonce_account, &mut payment.identifier),
+                Self::Exact(transfer) => (transfer.order.payer, &mut transfer.identifier),
+            };
+            *place = identifier::read(&body.payment_payload, asked.version, owner)?;
+        }
+        Ok(order)
+    }
+
+    /// Who is paid.
+    fn service(&self) -> Address {
+        match self {
+            Self::Split(payment) => payment.service,
+            Self::Exact(transfer) => transfer.pay_to,
+        }
+    }
+
+    /// The id that its payer gave it.
+    fn binding(&self) -> Option<&Binding> {
+        match self {
+            Self::Split(payment) => payment.identifier.as_ref(),
+            Self::Exact(transfer) => transfer.identifier.as_ref(),
+        }
+    }
+
+    async fn settle(self, engine: Arc<Engine>) -> Result<Outcome, Unavailable> {
+        match self {
+            Self::Split(payment) => engine.settle(&payment).await,
+            Self::Exact(transfer) => engine.settle_transfer(&transfer).await,
+        }
     }
 }
 
@@ -145,7 +223,7 @@ fn extra(paid: &Paid) -> Result<Value, ApiError> {
     };
     extra.map_err(|error| {
         ApiError::new(
-            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            StatusCode::INTERNAL_SERVER_ERROR,
             "unexpected_error",
             error.to_string(),
         )
@@ -193,7 +271,11 @@ pub(super) async fn supported(State(engine): State<Arc<Engine>>) -> Json<Support
     }
     Json(SupportedResponse {
         kinds,
-        extensions: Vec::new(),
+        extensions: if settings.identifier.enabled {
+            vec![identifier::EXTENSION.to_owned()]
+        } else {
+            Vec::new()
+        },
         signers: BTreeMap::from([("solana:*".to_owned(), signers)]),
     })
 }

@@ -4,26 +4,29 @@
 //! of a payment's state is a compare-and-swap on the state before it, so that of two tasks or two relayers that act on
 //! one payment one wins and the other notices.
 //!
-//! Reading order: [`row`] (what is kept), [`seal`] and [`record`] (what is written), [`query`] (what is read),
-//! [`replica`] (several relayers), [`chores`] and [`onboardings`] (what is done beside payments), `writer` (many changes,
-//! one commit).
+//! Reading order: [`row`] (what is kept), [`seal`] and [`record`] (what is written), [`query`] (what is read), [`totals`]
+//! (what it adds up to), [`identifier`] (payers' ids), [`chores`] and [`onboardings`] (what is done beside payments),
+//! [`replica`] (several relayers), `writer` (many changes, one commit).
 
 pub mod chores;
+pub mod identifier;
 pub mod onboardings;
 pub mod query;
 pub mod record;
 pub mod replica;
 pub mod row;
 pub mod seal;
+pub mod totals;
 mod writer;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::{AnyPool, any::AnyPoolOptions, migrate::Migrator};
 
+pub use identifier::Binding;
 pub use row::{
-    Attempt, IntentMeans, LedgerError, Means, NewPayment, NonceKey, OpenTransaction, PaymentRow,
-    State,
+    Attempt, Charge, Deal, IntentMeans, LedgerError, Means, NewPayment, NonceKey, OpenTransaction,
+    PaymentRow, State,
 };
 pub use seal::{Candidate, Claim, Sealed, Transaction};
 

@@ -8,7 +8,8 @@ use sqlx::{AnyConnection, Row};
 
 use super::{
     Ledger, LedgerError, placeholders,
-    row::{digest as read_digest, to_sql},
+    row::{digest as read_digest, from_sql, to_sql},
+    totals::{self, Sums},
     unix_millis,
 };
 use crate::reason::Rejection;
@@ -59,7 +60,10 @@ impl Ledger {
     /// Records that a transaction can never land.
     pub async fn bury(&self, signature: Signature) -> Result<(), LedgerError> {
         self.write(move |connection| {
-            Box::pin(async move { close(connection, &signature.to_string(), "dead", None).await })
+            Box::pin(async move {
+                close(connection, &signature.to_string(), "dead", None).await?;
+                Ok(())
+            })
         })
         .await
     }
@@ -137,7 +141,16 @@ async fn land(
 ) -> Result<Vec<Digest>, LedgerError> {
     let text = signature.to_string();
     let outcome = if failed { "failed" } else { "landed" };
-    close(connection, &text, outcome, Some(slot)).await?;
+    let mut sums = Sums::default();
+    if let Some(closed) = close(connection, &text, outcome, Some(slot)).await? {
+        sums = Sums {
+            transactions: 1,
+            failed: u64::from(failed),
+            carried: closed.payments,
+            cost: closed.fee_lamports,
+            ..sums
+        };
+    }
     // Those that fare alike share a statement.
     let mut paid: BTreeMap<bool, Vec<Digest>> = BTreeMap::new();
     let mut changed = Vec::with_capacity(landings.len());
@@ -159,6 +172,7 @@ async fn land(
                 .execute(&mut *connection)
                 .await?;
                 if done.rows_affected() == 1 {
+                    sums.refused += 1;
                     changed.push(digest);
                 }
             }
@@ -169,7 +183,8 @@ async fn land(
         let sql = format!(
             "UPDATE payments SET state = 'confirmed', signature = $1, reason = NULL, message = NULL, updated_at = $2, \
              answered = CASE WHEN answered = 1 THEN 1 ELSE $3 END \
-             WHERE state IN ('signed', 'sent', 'failed', 'expired') AND digest IN ({}) RETURNING digest",
+             WHERE state IN ('signed', 'sent', 'failed', 'expired') AND digest IN ({}) \
+             RETURNING digest, amount, share, worth, subsidy",
             placeholders(4, digests.len())
         );
         let mut query = sqlx::query(&sql)
@@ -181,8 +196,10 @@ async fn land(
         }
         for row in query.fetch_all(&mut *connection).await? {
             changed.push(read_digest(&row.try_get::<String, _>("digest")?)?);
+            sums.add(&totals::paid(&row)?);
         }
     }
+    totals::note(connection, &text, &sums).await?;
     Ok(changed)
 }
 
@@ -211,27 +228,53 @@ pub(super) async fn mark_sent(
     Ok(())
 }
 
-/// Ends a transaction.
+/// A transaction that ended.
+struct Closed {
+    fee_lamports: u64,
+    payments: u64,
+}
+
+/// Ends a transaction. Gives what is to be counted of one that landed, the first time.
 async fn close(
     connection: &mut AnyConnection,
     signature: &str,
     outcome: &str,
     slot: Option<u64>,
-) -> Result<(), LedgerError> {
-    let landed = slot.is_some();
+) -> Result<Option<Closed>, LedgerError> {
+    let from = if slot.is_some() {
+        "('open', 'dead')"
+    } else {
+        "('open')"
+    };
     let sql = format!(
-        "UPDATE transactions SET outcome = $1, slot = $2 WHERE signature = $3 {}",
-        if landed { "" } else { "AND outcome = 'open'" }
+        "UPDATE transactions SET outcome = $1, slot = $2 WHERE signature = $3 AND outcome IN {from} \
+         RETURNING fee_lamports, payments"
     );
-    sqlx::query(&sql)
+    let closed = sqlx::query(&sql)
         .bind(outcome.to_owned())
         .bind(slot.map(to_sql))
         .bind(signature.to_owned())
-        .execute(&mut *connection)
+        .fetch_all(&mut *connection)
         .await?;
+    let closed = closed.first();
+    if let (None, Some(slot)) = (closed, slot) {
+        // Landed before: the chain may have moved it.
+        sqlx::query("UPDATE transactions SET outcome = $1, slot = $2 WHERE signature = $3")
+            .bind(outcome.to_owned())
+            .bind(to_sql(slot))
+            .bind(signature.to_owned())
+            .execute(&mut *connection)
+            .await?;
+    }
     sqlx::query("UPDATE attempts SET live = 0 WHERE signature = $1")
         .bind(signature.to_owned())
         .execute(&mut *connection)
         .await?;
-    Ok(())
+    let Some(row) = closed.filter(|_| slot.is_some()) else {
+        return Ok(None);
+    };
+    Ok(Some(Closed {
+        fee_lamports: from_sql(row.try_get("fee_lamports")?, "fee_lamports")?,
+        payments: from_sql(row.try_get("payments")?, "payments")?,
+    }))
 }

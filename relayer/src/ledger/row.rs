@@ -10,6 +10,8 @@ use sluice_sdk::{
 use solana_signature::Signature;
 use sqlx::{Row, any::AnyRow};
 
+use super::identifier::Binding;
+
 /// Where a payment stands. The first three are in memory alone; `Finalized`, `Failed` and `Expired` are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
@@ -97,6 +99,32 @@ pub struct NewPayment {
     pub expires_at: i64,
     /// How it moves the money.
     pub means: Means,
+    /// What was agreed when it was taken on. Not read back.
+    pub deal: Deal,
+}
+
+/// What is agreed about a payment when it is taken on, beside the payment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deal {
+    /// The facilitator's share, in atomic units.
+    pub share: u64,
+    /// What that is worth, in lamports; `None` where a price is not known.
+    pub worth: Option<u64>,
+    /// The id that its payer gave it.
+    pub binding: Option<Binding>,
+    /// What the day's subsidy gives for it.
+    pub charge: Option<Charge>,
+}
+
+/// Lamports out of a day's subsidy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Days since 1970.
+    pub day: i64,
+    /// Lamports.
+    pub lamports: u64,
+    /// The most that may be used on that day.
+    pub per_day: u64,
 }
 
 /// How a payment moves money.
@@ -267,6 +295,7 @@ pub(super) fn read_payment(row: &AnyRow) -> Result<PaymentRow, LedgerError> {
             source: column(row, "source")?,
             expires_at: row.try_get("expires_at")?,
             means: read_means(row)?,
+            deal: Deal::default(),
         },
         state,
         verdict: reason.map(|reason| (reason, message.unwrap_or_default())),

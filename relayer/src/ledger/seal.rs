@@ -8,8 +8,13 @@ use solana_signature::Signature;
 use sqlx::{AnyConnection, Row};
 
 use super::{
-    Ledger, LedgerError, Means, NewPayment, PaymentRow, placeholders, query::find,
-    row::digest as read_digest, row::to_sql, unix_millis, values,
+    Charge, Ledger, LedgerError, Means, NewPayment, PaymentRow,
+    identifier::{bind, unbind},
+    placeholders,
+    query::find,
+    row::digest as read_digest,
+    row::to_sql,
+    unix_millis, values,
 };
 
 /// A payment that a transaction is to carry.
@@ -27,6 +32,21 @@ impl Candidate {
         match self {
             Self::New(payment) => &payment.digest,
             Self::Known(digest) => digest,
+        }
+    }
+
+    /// The same with what the day's subsidy gives for it. What is in the ledger was charged when it came there.
+    pub fn charged(mut self, charge: Option<Charge>) -> Self {
+        if let Self::New(payment) = &mut self {
+            payment.deal.charge = charge;
+        }
+        self
+    }
+
+    fn new_payment(&self) -> Option<&NewPayment> {
+        match self {
+            Self::New(payment) => Some(payment),
+            Self::Known(_) => None,
         }
     }
 }
@@ -57,6 +77,10 @@ pub enum Claim {
     Known(Box<PaymentRow>),
     /// Another payment holds its nonce.
     NonceConflict,
+    /// Its id is bound to another payload.
+    Bound,
+    /// What it is short by is not left of the day's subsidy.
+    SubsidySpent,
 }
 
 /// The outcome of [`Ledger::seal`].
@@ -94,13 +118,12 @@ async fn seal<E>(
     candidates: Vec<Candidate>,
     make: impl FnOnce(&[usize]) -> Result<Transaction, E>,
 ) -> Result<Sealed<E>, LedgerError> {
-    let new: Vec<&NewPayment> = candidates
+    let mut new: Vec<&NewPayment> = candidates
         .iter()
-        .filter_map(|candidate| match candidate {
-            Candidate::New(payment) => Some(&**payment),
-            Candidate::Known(_) => None,
-        })
+        .filter_map(Candidate::new_payment)
         .collect();
+    let bindings = bind(connection, &new).await?;
+    new.retain(|payment| !bindings.others.contains(&payment.digest));
     let known: Vec<&Digest> = candidates
         .iter()
         .filter_map(|candidate| match candidate {
@@ -118,16 +141,32 @@ async fn seal<E>(
     let mut places = Vec::with_capacity(candidates.len());
     for (place, candidate) in candidates.iter().enumerate() {
         let digest = candidate.digest();
+        let payment = candidate.new_payment();
         // Taken out, so that the same digest twice is carried once.
-        claims.push(if taken.remove(digest) {
-            places.push(place);
-            Claim::Sealed
+        let claim = if bindings.others.contains(digest) {
+            Claim::Bound
+        } else if taken.remove(digest) {
+            match payment {
+                Some(payment) if !charge(connection, payment).await? => Claim::SubsidySpent,
+                _ => Claim::Sealed,
+            }
         } else {
             match find(connection, digest).await? {
                 Some(row) => Claim::Known(Box::new(row)),
                 None => Claim::NonceConflict,
             }
-        });
+        };
+        if claim == Claim::Sealed {
+            places.push(place);
+        } else if let Some(payment) = payment {
+            if claim == Claim::SubsidySpent {
+                delete(connection, &[payment]).await?;
+            }
+            if bindings.made.contains(digest) {
+                unbind(connection, payment).await?;
+            }
+        }
+        claims.push(claim);
     }
     if places.is_empty() {
         return Ok(Sealed {
@@ -140,6 +179,13 @@ async fn seal<E>(
         Err(error) => {
             // What was inserted must not stay: take it out again, in the same commit.
             delete(connection, &new).await?;
+            let sealed = places.iter().filter_map(|place| candidates.get(*place));
+            for payment in sealed.filter_map(Candidate::new_payment) {
+                discharge(connection, payment).await?;
+                if bindings.made.contains(&payment.digest) {
+                    unbind(connection, payment).await?;
+                }
+            }
             return Ok(Sealed {
                 claims,
                 transaction: Err(error),
@@ -159,7 +205,7 @@ async fn insert(
     connection: &mut AnyConnection,
     payments: &[&NewPayment],
 ) -> Result<HashSet<Digest>, LedgerError> {
-    const COLUMNS: usize = 18;
+    const COLUMNS: usize = 21;
     if payments.is_empty() {
         return Ok(HashSet::new());
     }
@@ -174,7 +220,8 @@ async fn insert(
         .collect();
     let sql = format!(
         "INSERT INTO payments (digest, state, scheme, payer, service, mint, amount, source, nonce_account, opened_slot, \
-         lane, nonce, expires_at, x402_version, entry, split, to_vault, created_at, updated_at) VALUES {} \
+         lane, nonce, expires_at, x402_version, entry, split, to_vault, created_at, updated_at, share, worth, subsidy) \
+         VALUES {} \
          ON CONFLICT DO NOTHING RETURNING digest",
         rows.join(", ")
     );
@@ -207,12 +254,55 @@ async fn insert(
                 payment.means == Means::Transfer { to_vault: true },
             ))
             .bind(now)
-            .bind(now);
+            .bind(now)
+            .bind(payment.deal.share.to_string())
+            .bind(payment.deal.worth.map(to_sql))
+            .bind(
+                payment
+                    .deal
+                    .charge
+                    .map_or(0, |charge| to_sql(charge.lamports)),
+            );
     }
     let rows = query.fetch_all(connection).await?;
     rows.iter()
         .map(|row| read_digest(&row.try_get::<String, _>("digest")?))
         .collect()
+}
+
+/// Takes what a payment is short by out of the day's subsidy. False if it is not left.
+async fn charge(connection: &mut AnyConnection, payment: &NewPayment) -> Result<bool, LedgerError> {
+    let Some(charge) = &payment.deal.charge else {
+        return Ok(true);
+    };
+    if charge.lamports > charge.per_day {
+        return Ok(false);
+    }
+    let done = sqlx::query(
+        "INSERT INTO subsidies (day, used) VALUES ($1, $2) ON CONFLICT (day) DO UPDATE \
+         SET used = subsidies.used + excluded.used WHERE subsidies.used + excluded.used <= $3",
+    )
+    .bind(charge.day)
+    .bind(to_sql(charge.lamports))
+    .bind(to_sql(charge.per_day))
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Puts it back.
+async fn discharge(
+    connection: &mut AnyConnection,
+    payment: &NewPayment,
+) -> Result<(), LedgerError> {
+    if let Some(charge) = &payment.deal.charge {
+        sqlx::query("UPDATE subsidies SET used = used - $1 WHERE day = $2")
+            .bind(to_sql(charge.lamports))
+            .bind(charge.day)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn delete(

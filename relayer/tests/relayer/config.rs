@@ -33,6 +33,9 @@ fn the_example_is_good() {
     assert_eq!(config.reclaim, least.reclaim);
     assert_eq!(config.onboard, least.onboard);
     assert!(!config.onboard.enabled);
+    let text = |config: &Config| format!("{:?}", config.economics);
+    assert_eq!(text(&config), text(&least));
+    assert_eq!(config.payment_identifier, least.payment_identifier);
     assert!(config.more_fee_payers.is_empty());
     assert_eq!(config.replica, least.replica);
     assert_eq!(config.log_format, least.log_format);
@@ -92,6 +95,46 @@ fn mistakes_are_named() {
     assert!(dear.contains("max_lamports_per_transaction"), "{dear}");
     let margin = problem(&format!("{GOOD}\n[chain]\nexpiry_margin_secs = 61"));
     assert!(margin.contains("chain.expiry_margin_secs"), "{margin}");
+}
+
+#[test]
+fn what_earns_nothing_is_named() {
+    let economics = |keys: &str| format!("{GOOD}\n[economics]\n{keys}");
+    for (keys, field) in [
+        ("enforce = true", "economics.enforce"),
+        ("sol_usd = \"0\"", "economics.sol_usd"),
+        ("sol_usd = \"1e3\"", "economics.sol_usd"),
+        ("token_usd = { x = \"1\" }", "economics.token_usd"),
+        ("price_url = \"file:///etc/passwd\"", "economics.price_url"),
+        ("price_url = \"http://\"", "economics.price_url"),
+        (
+            "price_url = \"http://x\"\nprice_max_age_secs = 30",
+            "economics.price_max_age_secs",
+        ),
+        ("price_poll_secs = 0", "economics.price_poll_secs"),
+        ("wait_ms = 60000", "economics.wait_ms"),
+        ("wait_batch = 1", "economics.wait_batch"),
+        ("margin_bps = 1000001", "economics.margin_bps"),
+        ("subsidy = 1", "economics.subsidy"),
+    ] {
+        let problem = problem(&economics(keys));
+        assert!(problem.contains(field), "{keys}: {problem}");
+        assert!(!problem.contains("passwd"), "{problem}");
+    }
+    let keys = "enforce = true\nsol_usd = \"150.25\"\n\
+        token_usd = { \"EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v\" = \"0.9998\" }";
+    let config = Config::from_toml(&economics(keys)).unwrap().economics;
+    assert_eq!(config.sol_usd.unwrap().to_string(), "150.25");
+    let token = config.token_usd.0.values().next().unwrap();
+    assert_eq!(token.to_string(), "0.9998");
+    // As an environment variable gives it.
+    let number = Config::from_toml(&economics("sol_usd = 150.1")).unwrap();
+    let price = number.economics.sol_usd.unwrap();
+    assert_eq!(price.to_string(), "150.1");
+    let kept = problem(&format!(
+        "{GOOD}\n[payment_identifier]\nkeep_secs = 99999999"
+    ));
+    assert!(kept.contains("payment_identifier.keep_secs"), "{kept}");
 }
 
 #[test]

@@ -191,6 +191,18 @@ impl Stock {
     }
 }
 
+/// The body of a transfer to somebody.
+pub fn body_to(pay_to: Address, text: &str) -> Value {
+    let stock = Stock::with(|stock| {
+        stock.pay_to = pay_to;
+        stock.transfer.pay_to = pay_to;
+        stock.transfer.memo = text.to_owned();
+        stock.instructions[2] = stock.transfer.transfer(&payer());
+        stock.instructions[3] = memo(text);
+    });
+    stock.body()
+}
+
 #[track_caller]
 fn exact(parsed: Result<Transfer, Rejection>) -> ExactReason {
     match parsed.unwrap_err().reason {

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use sluice_relayer::{
     ledger::{
-        Candidate, Claim, IntentMeans, Ledger, LedgerError, Means, NewPayment, NonceKey, Sealed,
-        State, Transaction, record::Landing,
+        Candidate, Claim, Deal, IntentMeans, Ledger, LedgerError, Means, NewPayment, NonceKey,
+        Sealed, State, Transaction, record::Landing,
     },
     reason::{Reason, Rejection},
     verify::judge,
@@ -21,11 +21,11 @@ use crate::{
     scene::{NOW, Scene, relayer, settler},
 };
 
-async fn open(store: &Store) -> Ledger {
+pub async fn open(store: &Store) -> Ledger {
     Ledger::open(store.url(), "one").await.unwrap()
 }
 
-fn payment(change: impl FnOnce(&mut UnsignedIntent)) -> NewPayment {
+pub fn payment(change: impl FnOnce(&mut UnsignedIntent)) -> NewPayment {
     let scene = Scene::default();
     let mut intent = scene.intent(1);
     change(&mut intent);
@@ -49,22 +49,23 @@ fn payment(change: impl FnOnce(&mut UnsignedIntent)) -> NewPayment {
             entry: admission.item.entry,
             split: SplitShares::of_shares(&admission.shares, 1),
         })),
+        deal: Deal::default(),
     }
 }
 
-fn nonce(nonce: u64) -> NewPayment {
+pub fn nonce(nonce: u64) -> NewPayment {
     payment(|intent| intent.nonce = nonce)
 }
 
-fn new(payment: &NewPayment) -> Candidate {
+pub fn new(payment: &NewPayment) -> Candidate {
     Candidate::New(Box::new(payment.clone()))
 }
 
-fn signature(seed: u8) -> Signature {
+pub fn signature(seed: u8) -> Signature {
     Signature::from([seed; 64])
 }
 
-fn transaction(seed: u8) -> Transaction {
+pub fn transaction(seed: u8) -> Transaction {
     Transaction {
         signature: signature(seed),
         wire: vec![seed; 300],
@@ -75,7 +76,7 @@ fn transaction(seed: u8) -> Transaction {
     }
 }
 
-async fn seal(ledger: &Ledger, candidates: Vec<Candidate>, seed: u8) -> Sealed<()> {
+pub async fn seal(ledger: &Ledger, candidates: Vec<Candidate>, seed: u8) -> Sealed<()> {
     ledger
         .seal(candidates, move |_| Ok(transaction(seed)))
         .await
@@ -83,7 +84,7 @@ async fn seal(ledger: &Ledger, candidates: Vec<Candidate>, seed: u8) -> Sealed<(
 }
 
 /// Seals a payment alone.
-async fn signed(ledger: &Ledger, payment: &NewPayment, seed: u8) {
+pub async fn signed(ledger: &Ledger, payment: &NewPayment, seed: u8) {
     let sealed = seal(ledger, vec![new(payment)], seed).await;
     assert_eq!(sealed.claims, [Claim::Sealed]);
     assert_eq!(sealed.transaction, Ok(Some(transaction(seed))));
@@ -98,11 +99,11 @@ async fn state(ledger: &Ledger, payment: &NewPayment) -> State {
         .state
 }
 
-fn paid(answered: bool) -> Landing {
+pub fn paid(answered: bool) -> Landing {
     Landing::Paid { answered }
 }
 
-fn no() -> Rejection {
+pub fn no() -> Rejection {
     Rejection::new(Reason::Payload, "no")
 }
 
@@ -242,6 +243,7 @@ async fn one_payment_among_fifty_on_a_nonce(store: Store) {
             Claim::Sealed => sealed += 1,
             Claim::Known(_) => known += 1,
             Claim::NonceConflict => conflicts += 1,
+            other => panic!("{other:?}"),
         }
     }
     assert_eq!((sealed, known, conflicts), (1, 24, 25));
@@ -330,6 +332,7 @@ async fn what_others_hold_is_left_out_of_a_batch(store: Store) {
             Claim::Sealed => "sealed",
             Claim::Known(_) => "known",
             Claim::NonceConflict => "conflict",
+            other => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(

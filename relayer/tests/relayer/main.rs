@@ -4,9 +4,11 @@
 mod chores;
 mod config;
 mod distribute;
+mod economics;
 mod exact;
 mod fake;
 mod http;
+mod identifier;
 mod judge;
 mod ledger;
 mod load;
@@ -16,4 +18,5 @@ mod reclaim;
 mod replicas;
 mod scene;
 mod secrets;
+mod stats;
 mod trouble;

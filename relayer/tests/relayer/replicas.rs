@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Two relayers, each with its HTTP, on one ledger and one chain.
-async fn two(scene: Scene, extra: &str) -> Option<(Arc<World>, Arc<World>)> {
+pub async fn two(scene: Scene, extra: &str) -> Option<(Arc<World>, Arc<World>)> {
     let store = Arc::new(Store::postgres().await?);
     let chain = Arc::new(FakeChain::new(&scene));
     chain.state().ledger = Some(store.url().to_owned());
