@@ -100,14 +100,26 @@ pub struct Config {
 pub struct IdentifierSettings {
     /// Whether ids are heeded. If not, they are ignored.
     pub enabled: bool,
+    /// Whether they are heeded only where the server says in its requirement that it knows them (`paymentIdentifier:
+    /// true` in `extra`): the id itself is the client's to add.
+    pub declared_only: bool,
     /// Seconds that an id is kept after its intent has expired, by the chain's clock.
     pub keep_secs: u64,
+}
+
+impl IdentifierSettings {
+    /// Whether the id of a payment for this requirement is heeded.
+    pub fn heeds(&self, requirements: &serde_json::Value) -> bool {
+        let declared = || requirements["extra"]["paymentIdentifier"] == true;
+        self.enabled && (!self.declared_only || declared())
+    }
 }
 
 impl Default for IdentifierSettings {
     fn default() -> Self {
         Self {
             enabled: true,
+            declared_only: false,
             keep_secs: 86_400,
         }
     }

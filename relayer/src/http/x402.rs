@@ -158,7 +158,7 @@ impl Order {
         } else {
             Self::Split(Box::new(Payment::of(&asked, &engine.home())?))
         };
-        if engine.settings.identifier.enabled {
+        if engine.settings.identifier.heeds(&body.payment_requirements) {
             let (owner, place) = match &mut order {
                 Self::Split(payment) => (payment.nonce_account, &mut payment.identifier),
                 Self::Exact(transfer) => (transfer.order.payer, &mut transfer.identifier),

@@ -26,6 +26,7 @@ on_both! {
     another_payload_with_the_id_is_a_conflict
     twenty_calls_with_one_id_get_one_answer
     two_payloads_at_once_on_one_id_are_one_payment
+    a_caller_who_hangs_up_takes_nobody_with_him
     what_failed_is_answered_again_too
     what_was_pending_is_asked_again
     an_id_is_a_payers_own
@@ -164,6 +165,29 @@ async fn twenty_calls_with_one_id_get_one_answer(store: Store) {
     );
     let workers = answers.iter().filter(|(_, replayed, _)| !replayed).count();
     assert_eq!(workers, 1);
+    assert_eq!(world.chain.state().transactions().len(), 1);
+}
+
+async fn a_caller_who_hangs_up_takes_nobody_with_him(store: Store) {
+    let world = Arc::new(World::on(store, Scene::default(), PATIENT).await);
+    world.chain.state().fate = Fate::Processed;
+    let begin = || {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { call(&world, "/settle", &body(&world, 1)).await })
+    };
+    let first = begin();
+    while world.chain.state().sent.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let second = begin();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    world.chain.state().fate = Fate::Confirmed;
+    let (status, _, text) = second.await.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    assert!(text.contains("\"success\":true"), "{text}");
+    let again = call(&world, "/settle", &body(&world, 1)).await;
+    assert_eq!(again, (StatusCode::OK, true, text));
     assert_eq!(world.chain.state().transactions().len(), 1);
 }
 
@@ -437,6 +461,36 @@ async fn the_same_call_to_two_relayers_gets_one_answer() {
     }
     assert_eq!(one.chain.state().paid(), 10);
     one.written_ahead();
+}
+
+/// Row 33: a client that adds an id to a payment is not served twice by a server that does not know of ids.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_can_be_the_servers_to_allow() {
+    let config = format!("{PATIENT}\npayment_identifier = {{ declared_only = true }}");
+    let world = Arc::new(World::with(Scene::default(), &config).await);
+    let successes = async |body: Value| {
+        let calls: Vec<_> = (0..20)
+            .map(|_| {
+                let (world, body) = (Arc::clone(&world), body.clone());
+                tokio::spawn(async move { world.settle(&body).await.success })
+            })
+            .collect();
+        let mut successes = 0;
+        for call in calls {
+            successes += u32::from(call.await.unwrap());
+        }
+        successes
+    };
+    assert_eq!(successes(body(&world, 1)).await, 1);
+    let mut declared = body(&world, 2);
+    for requirement in [
+        "/paymentRequirements/extra",
+        "/paymentPayload/accepted/extra",
+    ] {
+        declared.pointer_mut(requirement).unwrap()["paymentIdentifier"] = json!(true);
+    }
+    assert_eq!(successes(declared).await, 20);
+    assert_eq!(world.chain.state().transactions().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
