@@ -561,13 +561,13 @@ impl Config {
             self.chain.expiry_margin_secs <= MAX_MARGIN_SECS,
             "chain.expiry_margin_secs: must be at most 60",
         );
-        found.extend(self.distribute.problems());
-        found.extend(self.reclaim.problems());
-        found.extend(self.onboard.problems());
         check(
             self.payment_identifier.keep_secs <= 31_536_000,
             "payment_identifier.keep_secs: must be at most 31536000",
         );
+        found.extend(self.distribute.problems());
+        found.extend(self.reclaim.problems());
+        found.extend(self.onboard.problems());
         found.extend(self.economics.problems(limits.confirm_timeout()));
         let dearest = budget::dearest(&self.fees.dearest());
         if dearest > self.fees.max_lamports_per_transaction {
