@@ -23,8 +23,11 @@ use crate::ledger::unix_millis;
 const MAX_ACCOUNTS: usize = 100;
 /// Rounds of calls at once.
 const ROUNDS: usize = 4;
-/// Most accounts that are remembered; beyond it, what is stale is forgotten.
+/// Most accounts that are remembered; beyond it, what is stale is forgotten, and everything if that is not enough:
+/// whoever makes up addresses must not fill the memory, nor have it searched again and again.
 const MAX_REMEMBERED: usize = 200_000;
+/// Most bytes of them, likewise: an address may name an account of any size.
+const MAX_BYTES: usize = 128 * 1024 * 1024;
 /// After this long nobody wants it any more.
 const FORGET: Duration = Duration::from_secs(120);
 
@@ -46,6 +49,54 @@ pub struct View {
     pub asked_ms: i64,
 }
 
+#[derive(Debug, Default)]
+struct Memory {
+    seen: HashMap<Address, Seen>,
+    /// Of all accounts in it.
+    bytes: usize,
+}
+
+impl Seen {
+    fn bytes(&self) -> usize {
+        self.account
+            .as_ref()
+            .map_or(0, |account| account.data.len())
+    }
+}
+
+impl Memory {
+    fn put(&mut self, key: Address, new: Seen) {
+        // Two rounds may cross: the younger one wins.
+        if self.seen.get(&key).is_some_and(|old| old.asked > new.asked) {
+            return;
+        }
+        self.bytes += new.bytes();
+        if let Some(old) = self.seen.insert(key, new) {
+            self.bytes -= old.bytes();
+        }
+    }
+
+    fn remove(&mut self, key: &Address) {
+        if let Some(old) = self.seen.remove(key) {
+            self.bytes -= old.bytes();
+        }
+    }
+
+    fn make_room(&mut self) {
+        let over = |memory: &Self, part| {
+            memory.seen.len() > MAX_REMEMBERED / part || memory.bytes > MAX_BYTES / part
+        };
+        if !over(self, 1) {
+            return;
+        }
+        self.seen.retain(|_, old| old.asked.elapsed() < FORGET);
+        self.bytes = self.seen.values().map(Seen::bytes).sum();
+        if over(self, 2) {
+            *self = Self::default();
+        }
+    }
+}
+
 struct Want {
     keys: Vec<Address>,
     answer: oneshot::Sender<Result<(), ChainError>>,
@@ -53,14 +104,14 @@ struct Want {
 
 /// Reads accounts, at most so old.
 pub struct Accounts {
-    seen: Arc<Mutex<HashMap<Address, Seen>>>,
+    seen: Arc<Mutex<Memory>>,
     wants: mpsc::UnboundedSender<Want>,
 }
 
 impl Accounts {
     /// A cache in front of `chain`. Its task ends with it.
     pub fn new(chain: Arc<dyn Chain>) -> Self {
-        let seen = Arc::new(Mutex::new(HashMap::new()));
+        let seen = Arc::new(Mutex::new(Memory::default()));
         let (wants, queue) = mpsc::unbounded_channel();
         tokio::spawn(load(chain, Arc::clone(&seen), queue));
         Self { seen, wants }
@@ -107,7 +158,7 @@ impl Accounts {
         let mut missing = Vec::new();
         let young = |seen: &&Seen| begun.saturating_duration_since(seen.asked) <= max_age;
         for key in keys {
-            match seen.get(key).filter(young) {
+            match seen.seen.get(key).filter(young) {
                 Some(seen) => {
                     view.accounts.push(seen.account.clone());
                     view.asked_ms = view.asked_ms.min(seen.asked_ms);
@@ -137,7 +188,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 async fn load(
     chain: Arc<dyn Chain>,
-    seen: Arc<Mutex<HashMap<Address, Seen>>>,
+    seen: Arc<Mutex<Memory>>,
     mut queue: mpsc::UnboundedReceiver<Want>,
 ) {
     let rounds = Arc::new(Semaphore::new(ROUNDS));
@@ -165,7 +216,7 @@ async fn load(
 
 async fn fetch(
     chain: Arc<dyn Chain>,
-    seen: &Mutex<HashMap<Address, Seen>>,
+    seen: &Mutex<Memory>,
     keys: &[Address],
 ) -> Result<(), ChainError> {
     let mut calls = JoinSet::new();
@@ -182,22 +233,14 @@ async fn fetch(
         match call {
             Ok(Ok((chunk, accounts, asked, asked_ms))) => {
                 let mut seen = lock(seen);
-                if seen.len() + chunk.len() > MAX_REMEMBERED {
-                    seen.retain(|_, old| old.asked.elapsed() < FORGET);
-                }
+                seen.make_room();
                 for (key, account) in chunk.into_iter().zip(accounts) {
                     let new = Seen {
                         account: account.map(Arc::new),
                         asked,
                         asked_ms,
                     };
-                    // Two rounds may cross: the younger one wins.
-                    match seen.get(&key) {
-                        Some(old) if old.asked > asked => {}
-                        _ => {
-                            seen.insert(key, new);
-                        }
-                    }
+                    seen.put(key, new);
                 }
             }
             Ok(Err(error)) => outcome = Err(error),
@@ -205,4 +248,61 @@ async fn fetch(
         }
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(bytes: usize) -> Seen {
+        Seen {
+            account: Some(Arc::new(RawAccount {
+                owner: Address::new_from_array([1; 32]),
+                lamports: 1,
+                data: vec![0; bytes],
+            })),
+            asked: Instant::now(),
+            asked_ms: 0,
+        }
+    }
+
+    fn key(number: usize) -> Address {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        Address::new_from_array(key)
+    }
+
+    #[test]
+    fn made_up_addresses_do_not_fill_the_memory() {
+        let mut memory = Memory::default();
+        let nothing = Seen {
+            account: None,
+            ..seen(0)
+        };
+        for number in 0..MAX_REMEMBERED * 2 {
+            memory.make_room();
+            memory.put(key(number), nothing.clone());
+            assert!(memory.seen.len() <= MAX_REMEMBERED + 1);
+        }
+    }
+
+    #[test]
+    fn large_accounts_do_not_either() {
+        let mut memory = Memory::default();
+        let large = seen(1024 * 1024);
+        for number in 0..1_000 {
+            memory.make_room();
+            memory.put(key(number), large.clone());
+            assert!(memory.bytes <= MAX_BYTES + 1024 * 1024);
+        }
+        assert!(!memory.seen.is_empty());
+        for number in 0..1_000 {
+            memory.put(key(number), seen(1));
+        }
+        assert_eq!(memory.bytes, 1_000);
+        for number in 0..1_000 {
+            memory.remove(&key(number));
+        }
+        assert_eq!(memory.bytes, 0);
+    }
 }

@@ -18,6 +18,10 @@ use super::{
 };
 use crate::config::SecretUrl;
 
+/// Bytes of an account that are asked for. What payments need is far smaller, and whoever names accounts may name large
+/// ones.
+const MAX_DATA: usize = 64 * 1024;
+
 /// The chain through a JSON-RPC node. Every call is bounded in time.
 pub struct RpcChain {
     client: RpcClient,
@@ -135,7 +139,11 @@ impl Chain for RpcChain {
     ) -> Result<Vec<Option<RawAccount>>, ChainError> {
         const METHOD: &str = "getMultipleAccounts";
         let keys: Vec<String> = keys.iter().map(Address::to_string).collect();
-        let params = json!([keys, {"encoding": "base64", "commitment": depth.name()}]);
+        let params = json!([keys, {
+            "encoding": "base64",
+            "commitment": depth.name(),
+            "dataSlice": {"offset": 0, "length": MAX_DATA},
+        }]);
         let answer: InContext<Vec<Option<WireAccount>>> = self
             .call(METHOD, RpcRequest::GetMultipleAccounts, params)
             .await?;
