@@ -501,6 +501,7 @@ pub(crate) fn new_payment(
     admission: &crate::verify::Admission,
     version: sluice_sdk::x402::Version,
     deal: Deal,
+    api_key: Option<Arc<str>>,
 ) -> NewPayment {
     let intent = &admission.signed.intent;
     let legs = admission.accounts.recipients.len();
@@ -524,6 +525,7 @@ pub(crate) fn new_payment(
             split: sluice_sdk::x402::SplitShares::of_shares(&admission.shares, legs),
         })),
         deal,
+        api_key,
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     budget,
     chores::settings::{DistributeSettings, OnboardSettings, ReclaimSettings},
     economics::EconomicsSettings,
+    guard::settings::GuardSettings,
     ledger::Backend,
     verify::MAX_MARGIN_SECS,
 };
@@ -92,6 +93,9 @@ pub struct Config {
     /// How payments are known by an id of their payer's.
     #[serde(default)]
     pub payment_identifier: IdentifierSettings,
+    /// How callers are kept within bounds.
+    #[serde(default)]
+    pub guard: GuardSettings,
 }
 
 /// How payments are known by an id of their payer's: the extension `payment-identifier` of the protocol.
@@ -200,8 +204,22 @@ pub struct Limits {
     pub confirm_timeout_secs: u64,
     /// Payments that may be open at once.
     pub max_in_flight: u32,
+    /// Of these, of one payer. 0 for any number.
+    pub payer_in_flight: u32,
+    /// Of these, to one service. 0 for any number.
+    pub service_in_flight: u32,
     /// Requests that may be worked on at once.
     pub max_requests: usize,
+    /// Connections that may be open at once.
+    pub max_connections: usize,
+    /// Of these, from one address that is no trusted proxy. 0 for any number.
+    pub max_connections_per_ip: usize,
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// Seconds in which a request's head must have come, and that a connection is kept without one.
+    pub head_timeout_secs: u64,
+    /// Seconds in which its body must have come, and in which a client must take some of an answer.
+    pub body_timeout_secs: u64,
     /// Seconds that a stop waits for requests at work.
     pub drain_secs: u64,
 }
@@ -213,7 +231,14 @@ impl Default for Limits {
             request_timeout_secs: 20,
             confirm_timeout_secs: 60,
             max_in_flight: 10_000,
+            payer_in_flight: 256,
+            service_in_flight: 0,
             max_requests: 4_096,
+            max_connections: 8_192,
+            max_connections_per_ip: 0,
+            head_bytes: 16 * 1024,
+            head_timeout_secs: 20,
+            body_timeout_secs: 10,
             drain_secs: 20,
         }
     }
@@ -330,6 +355,14 @@ impl Limits {
     pub fn confirm_timeout(&self) -> Duration {
         Duration::from_secs(self.confirm_timeout_secs)
     }
+    /// See [`Limits::head_timeout_secs`].
+    pub fn head_timeout(&self) -> Duration {
+        Duration::from_secs(self.head_timeout_secs)
+    }
+    /// See [`Limits::body_timeout_secs`].
+    pub fn body_timeout(&self) -> Duration {
+        Duration::from_secs(self.body_timeout_secs)
+    }
     /// See [`Limits::drain_secs`].
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_secs)
@@ -363,6 +396,14 @@ impl ChainSettings {
 #[derive(Clone, Deserialize)]
 #[serde(from = "String")]
 pub struct SecretUrl(SecretString);
+
+impl PartialEq for SecretUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for SecretUrl {}
 
 impl SecretUrl {
     /// The whole URL.
@@ -429,11 +470,14 @@ impl Config {
         let first = std::env::var(format!("{ENV_PREFIX}FEE_PAYER__ENV"))
             .ok()
             .or_else(|| figment.extract_inner::<String>("fee_payer.env").ok());
+        let guard = figment.extract_inner::<GuardSettings>("guard");
+        let guard = guard.unwrap_or_default();
         let more = figment.extract_inner::<Vec<KeySource>>("more_fee_payers");
         let more = more.unwrap_or_default().into_iter();
         let key_variables: Vec<String> = first
             .into_iter()
             .chain(more.filter_map(|source| source.env))
+            .chain(guard.secret_variables())
             .collect();
         let env = Env::prefixed(ENV_PREFIX)
             .filter(move |key| {
@@ -546,6 +590,22 @@ impl Config {
             "limits.max_requests: must be 1 to 65536",
         );
         check(
+            (1..=1_000_000).contains(&limits.max_connections),
+            "limits.max_connections: must be 1 to 1000000",
+        );
+        check(
+            (8_192..=1024 * 1024).contains(&limits.head_bytes),
+            "limits.head_bytes: must be 8192 to 1048576",
+        );
+        check(
+            seconds(limits.head_timeout_secs),
+            "limits.head_timeout_secs: must be 1 to 600",
+        );
+        check(
+            seconds(limits.body_timeout_secs),
+            "limits.body_timeout_secs: must be 1 to 600",
+        );
+        check(
             seconds(self.chain.rpc_timeout_secs),
             "chain.rpc_timeout_secs: must be 1 to 600",
         );
@@ -569,6 +629,7 @@ impl Config {
         found.extend(self.reclaim.problems());
         found.extend(self.onboard.problems());
         found.extend(self.economics.problems(limits.confirm_timeout()));
+        found.extend(self.guard.problems());
         let dearest = budget::dearest(&self.fees.dearest());
         if dearest > self.fees.max_lamports_per_transaction {
             found.push(format!(
@@ -607,7 +668,10 @@ fn line(error: &figment::Error, file: &str) -> String {
     } else {
         file.to_owned()
     };
-    let secret = field.starts_with("fee_payer") || field.ends_with("_url");
+    let secret = ["fee_payer", "guard.api_keys", "guard.screening.hook"]
+        .iter()
+        .any(|place| field.starts_with(place))
+        || field.ends_with("_url");
     let what = match (&error.kind, secret) {
         (Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected), true) => {
             format!("expected {expected}")

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     engine::Unavailable,
+    guard::Limit,
     ledger::{Attempt, NewPayment, NonceKey, PaymentRow, State, unix_millis},
     reason::{Reason, Rejection},
     verify::{InFlight, nonce_conflict},
@@ -75,6 +76,8 @@ pub enum Taken {
     Refused(Rejection),
     /// Too many payments are open.
     Full,
+    /// Too many of the same payer or service are.
+    Crowded(Limit),
 }
 
 /// How a later call for a known payment fares.
@@ -96,6 +99,7 @@ struct Place {
     payment: Option<Arc<NewPayment>>,
     nonce: Option<NonceKey>,
     source: Address,
+    service: Address,
     amount: u64,
     expires_at: i64,
     /// When it landed, by this machine's clock: an account that was asked for earlier does not show it.
@@ -111,20 +115,33 @@ struct Places {
     /// Payments that count against a nonce account or a token account: live ones, and those that landed a moment ago.
     by_account: HashMap<Address, HashSet<Digest>>,
     live: usize,
+    /// Live payments of each payer, and to each service.
+    live_of: [HashMap<Address, usize>; 2],
 }
 
 /// The payments at work.
 pub struct Desk {
     places: Mutex<Places>,
-    most: usize,
+    most: Most,
+}
+
+/// How many payments may be live at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// In all.
+    pub all: usize,
+    /// Of one payer; 0 for any number.
+    pub payer: usize,
+    /// To one service; 0 for any number.
+    pub service: usize,
 }
 
 /// How long a landed payment counts against its account, if nobody asks the chain meanwhile.
 const SHADOW_MS: i64 = 60_000;
 
 impl Desk {
-    /// A desk for at most `most` live payments.
-    pub fn new(most: usize) -> Self {
+    /// A desk for at most so many live payments.
+    pub fn new(most: Most) -> Self {
         Self {
             places: Mutex::default(),
             most,
@@ -169,8 +186,11 @@ impl Desk {
         if let Some(place) = places.by_digest.get(&payment.digest) {
             return Taken::Known(place.seat.clone());
         }
-        if places.live >= self.most {
+        if places.live >= self.most.all {
             return Taken::Full;
+        }
+        if let Some(limit) = places.crowd(&payment.payer, &payment.service, &self.most) {
+            return Taken::Crowded(limit);
         }
         let accounts: Vec<Address> = touched(payment.intent().map(|i| &i.nonce), &payment.source);
         let in_flight = places.in_flight(&accounts, asked_ms);
@@ -206,6 +226,7 @@ impl Desk {
             payment: None,
             nonce: payment.intent().map(|intent| intent.nonce),
             source: payment.source,
+            service: payment.service,
             amount: payment.amount,
             expires_at: payment.expires_at,
             landed_ms: row.state.is_paid().then_some(row.updated_at),
@@ -322,12 +343,9 @@ impl Desk {
         place.seat.transaction = Some(attempt.signature);
         place.seat.answered |= answered;
         place.landed_ms = Some(unix_millis());
-        let nonce = place.nonce;
+        let (nonce, payer, service) = (place.nonce, place.seat.payer, place.service);
         if was_live {
-            places.live -= 1;
-            if let Some(nonce) = nonce {
-                places.by_nonce.remove(&nonce);
-            }
+            places.leave(nonce.as_ref(), &payer, &service);
         }
         if let (Some(waiter), Some(payment), true) = (waiter, payment, answered) {
             let _ = waiter.send(Answer::Paid(Box::new(Paid {
@@ -356,11 +374,9 @@ impl Desk {
         place.seat.verdict = Some(rejection.clone());
         place.seat.transaction = transaction.or(place.seat.transaction);
         let (nonce, source) = (place.nonce, place.source);
+        let (payer, service) = (place.seat.payer, place.service);
         if was_live {
-            places.live -= 1;
-            if let Some(nonce) = nonce {
-                places.by_nonce.remove(&nonce);
-            }
+            places.leave(nonce.as_ref(), &payer, &service);
             for account in touched(nonce.as_ref(), &source) {
                 places.count_no_more(&account, digest);
             }
@@ -427,12 +443,18 @@ impl Places {
             },
             nonce,
             source: payment.source,
+            service: payment.service,
             amount: payment.amount,
             expires_at: payment.expires_at,
             landed_ms: None,
             waiter,
             payment: Some(payment),
         };
+        let [payers, services] = &mut self.live_of;
+        let place_of = [(payers, place.seat.payer), (services, place.service)];
+        for (counts, key) in place_of {
+            *counts.entry(key).or_default() += 1;
+        }
         if let Some(nonce) = nonce {
             self.by_nonce.insert(nonce, digest);
         }
@@ -449,10 +471,7 @@ impl Places {
 
     fn unlist(&mut self, digest: &Digest, place: &Place) {
         if place.seat.state.is_live() {
-            self.live -= 1;
-            if let Some(nonce) = &place.nonce {
-                self.by_nonce.remove(nonce);
-            }
+            self.leave(place.nonce.as_ref(), &place.seat.payer, &place.service);
         }
         for account in touched(place.nonce.as_ref(), &place.source) {
             self.count_no_more(&account, digest);
@@ -465,6 +484,37 @@ impl Places {
             if digests.is_empty() {
                 self.by_account.remove(account);
             }
+        }
+    }
+
+    /// A live payment is live no more.
+    fn leave(&mut self, nonce: Option<&NonceKey>, payer: &Address, service: &Address) {
+        self.live -= 1;
+        if let Some(nonce) = nonce {
+            self.by_nonce.remove(nonce);
+        }
+        for (counts, key) in self.live_of.iter_mut().zip([payer, service]) {
+            if let Some(count) = counts.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(key);
+                }
+            }
+        }
+    }
+
+    /// Whose payments are too many already.
+    fn crowd(&self, payer: &Address, service: &Address, most: &Most) -> Option<Limit> {
+        let [payers, services] = &self.live_of;
+        let full = |counts: &HashMap<Address, usize>, key, most| {
+            most > 0 && counts.get(key).is_some_and(|count| *count >= most)
+        };
+        if full(payers, payer, most.payer) {
+            Some(Limit::PayerInFlight)
+        } else if full(services, service, most.service) {
+            Some(Limit::ServiceInFlight)
+        } else {
+            None
         }
     }
 

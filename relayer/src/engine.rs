@@ -17,12 +17,13 @@ use crate::{
         settings::{DistributeSettings, OnboardSettings, ReclaimSettings},
     },
     config::{BatchSettings, ChainSettings, ExactSettings, Fees, IdentifierSettings, Limits},
-    desk::{Desk, Seat},
+    desk::{Desk, Most, Seat},
     economics::{Economics, EconomicsSettings},
     follow::Handover,
+    guard::{Caller, Guard, Limited, Purpose, failures::Failure},
     identifier::Bindings,
     keys::FeePayer,
-    ledger::{Backend, Ledger, LedgerError, PaymentRow},
+    ledger::{Backend, Ledger, LedgerError, PaymentRow, unix_millis},
     reason::Rejection,
     request::{Home, Payment},
     signers::Signers,
@@ -71,6 +72,7 @@ pub struct Engine {
     pub(crate) signers: Signers,
     pub(crate) snapshots: Snapshots,
     pub(crate) desk: Desk,
+    pub(crate) guard: Guard,
     pub(crate) batches: Batches,
     pub(crate) follower: Handover,
     pub(crate) chores: Chores,
@@ -109,6 +111,12 @@ pub enum Unavailable {
     /// Too much is being worked on.
     #[error("too many payments are being settled: try again shortly")]
     Overloaded,
+    /// The caller, the payer or the service is over a limit of its own.
+    #[error(transparent)]
+    Limited(#[from] Limited),
+    /// The screening hook did not answer, and nothing is taken on without it.
+    #[error("the payment could not be screened: try again shortly")]
+    Screening,
     /// The ledger did not answer, so nothing may be sent.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
@@ -135,6 +143,8 @@ pub struct Refusal {
     pub payer: Option<Address>,
     /// The transaction, if there is one.
     pub transaction: Option<Signature>,
+    /// Seconds after which the same payment may be taken on, where that is known.
+    pub retry_after: Option<u64>,
 }
 
 impl Refusal {
@@ -144,6 +154,7 @@ impl Refusal {
             rejection,
             payer,
             transaction: None,
+            retry_after: None,
         }
     }
 
@@ -153,6 +164,7 @@ impl Refusal {
             rejection,
             payer: Some(seat.payer),
             transaction: seat.transaction,
+            retry_after: None,
         }
     }
 
@@ -162,6 +174,7 @@ impl Refusal {
             rejection,
             payer: Some(row.payment.payer),
             transaction: row.attempt.as_ref().map(|attempt| attempt.signature),
+            retry_after: None,
         }
     }
 }
@@ -188,6 +201,7 @@ pub(crate) struct Parts {
     pub(crate) chain: Arc<dyn Chain>,
     pub(crate) ledger: Ledger,
     pub(crate) keys: Vec<FeePayer>,
+    pub(crate) guard: Guard,
     pub(crate) stop_following: CancellationToken,
 }
 
@@ -199,6 +213,7 @@ impl Engine {
             chain,
             ledger,
             keys,
+            guard,
             stop_following,
         } = parts;
         let signers = Signers::new(keys, settings.fees);
@@ -214,7 +229,12 @@ impl Engine {
                 settings.chain.blockhash(),
                 stop_following,
             ),
-            desk: Desk::new(settings.limits.max_in_flight as usize),
+            desk: Desk::new(Most {
+                all: settings.limits.max_in_flight as usize,
+                payer: settings.limits.payer_in_flight as usize,
+                service: settings.limits.service_in_flight as usize,
+            }),
+            guard,
             batches: Batches::default(),
             follower: Handover::default(),
             chores: Chores::default(),
@@ -254,12 +274,20 @@ impl Engine {
     /// Judges a payment. Signs nothing, sends nothing, reserves nothing.
     ///
     /// The inner result gives the payer of a valid payment.
-    pub async fn verify(&self, payment: &Payment) -> Result<Result<Address, Refusal>, Unavailable> {
+    pub async fn verify(
+        &self,
+        payment: &Payment,
+        caller: &Caller,
+    ) -> Result<Result<Address, Refusal>, Unavailable> {
         let (admission, asked) = match self.examine(payment).await? {
             Examined::Good(admission, asked) => (admission, asked),
             Examined::Refused(refusal) => return Ok(Err(refusal)),
             Examined::Known(known) => return Ok(Err(known.verdict())),
         };
+        let admitted = self.guard.admit(caller, Purpose::Verify, &*admission);
+        if let Err(refusal) = admitted.await? {
+            return Ok(Err(refusal));
+        }
         let accounts = [payment.nonce_account, admission.item.source];
         let in_flight = self.desk.in_flight(&accounts, asked);
         if let Err(rejection) = admission.reserve(&in_flight) {
@@ -352,6 +380,20 @@ impl Engine {
         };
         let row = self.ledger.payment(&signed.intent.digest()).await?;
         Ok(row.map(|row| Known::new(&signed, Seat::of(&row))))
+    }
+
+    /// Counts a payment that failed on chain against whoever asked for it. Called while it is still on the desk.
+    pub(crate) fn blame(&self, digest: &sluice_intent::Digest, rejection: &Rejection) {
+        if let Some((payment, _)) = self.desk.payment(digest) {
+            self.guard.failed(&Failure {
+                digest: *digest,
+                payer: payment.payer,
+                service: payment.service,
+                api_key: payment.api_key.clone(),
+                reason: rejection.reason,
+                at: unix_millis(),
+            });
+        }
     }
 
     /// The facilitator's account.

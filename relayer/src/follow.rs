@@ -34,7 +34,7 @@ use crate::{
     desk::Answer,
     economics::Terms,
     engine::{Engine, Unavailable},
-    ledger::{Attempt, Candidate, LedgerError, Means, PaymentRow, State, record::Landing},
+    ledger::{Attempt, Backend, Candidate, LedgerError, Means, PaymentRow, State, record::Landing},
     reason::{ExactReason, Reason, Rejection},
     snapshot::{exists, lookup, time},
 };
@@ -226,6 +226,13 @@ pub(crate) async fn housekeep(engine: Arc<Engine>, stop: CancellationToken) {
             if let Err(error) = engine.keep_books(now).await {
                 tracing::warn!(%error, "the books could not be kept; they will be");
             }
+        }
+        engine.guard.sweep();
+        // What failed here was counted as it did.
+        if engine.ledger.backend() == Backend::Postgres
+            && let Err(error) = engine.guard.recall(&engine.ledger).await
+        {
+            tracing::warn!(%error, "what failed with other relayers is not known now");
         }
         // Nobody waits for it, and the node has better to do while somebody waits for something else.
         if engine.desk.live() == 0 || finalized.elapsed() > NO_HURRY {
@@ -542,6 +549,7 @@ impl Follower {
                 Landing::Refused(rejection) => {
                     if changed.contains(&digest) {
                         tracing::info!(digest = %hex::encode(digest), transaction = %signature, %rejection, "payment refused on chain");
+                        engine.blame(&digest, &rejection);
                         engine
                             .desk
                             .ended(&digest, State::Failed, &rejection, Some(*signature));

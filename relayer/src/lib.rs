@@ -4,7 +4,8 @@
 //! judgement), [`exact`] (the stock scheme), [`economics`] (whether it pays), [`desk`] (what is at work), [`settle`] (how
 //! a call is answered), [`identifier`] (how the same call is answered again), [`batch`] (how payments share a
 //! transaction), [`ledger`] (what is on disk before anything is sent), [`follow`] (how it ends), [`http`] (how it is
-//! asked). [`chores`] and [`onboard`] are what is done beside payments. [`engine`] holds them together and [`Relayer`] runs them.
+//! asked), [`guard`] (by whom, and how often). [`chores`] and [`onboard`] are what is done beside payments. [`engine`]
+//! holds them together and [`Relayer`] runs them.
 
 pub mod batch;
 pub mod budget;
@@ -16,6 +17,7 @@ pub mod economics;
 pub mod engine;
 pub mod exact;
 pub mod follow;
+pub mod guard;
 pub mod http;
 pub mod identifier;
 pub mod keys;

@@ -55,6 +55,12 @@ pub enum Reason {
     PriceUnknown,
     /// A rule of the scheme `exact`.
     Exact(ExactReason),
+    /// Nothing is settled for payer or service.
+    Screened,
+    /// Too many payments of the payer failed on chain.
+    PayerCoolingDown,
+    /// Too many payments to the service did.
+    ServiceCoolingDown,
 }
 
 /// Why a payment of the scheme `exact` is not valid or did not settle, in the published vocabulary.
@@ -182,7 +188,7 @@ impl ExactReason {
 
 impl Reason {
     /// Every reason but the program's skips and those of `exact`, which [`Skip::ALL`] and [`ExactReason::ALL`] list.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::X402Version,
         Self::UnsupportedScheme,
         Self::Scheme,
@@ -201,6 +207,9 @@ impl Reason {
         Self::MintUnusable,
         Self::Uneconomic,
         Self::PriceUnknown,
+        Self::Screened,
+        Self::PayerCoolingDown,
+        Self::ServiceCoolingDown,
     ];
 
     /// The word on the wire.
@@ -227,6 +236,9 @@ impl Reason {
             Self::MintUnusable => "invalid_sluice_split_mint_unusable",
             Self::Uneconomic => "invalid_sluice_split_uneconomic",
             Self::PriceUnknown => "invalid_sluice_split_price_unknown",
+            Self::Screened => "screening_refused",
+            Self::PayerCoolingDown => "payer_cooling_down",
+            Self::ServiceCoolingDown => "service_cooling_down",
         })
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     config::{BatchFormat, Config, SecretUrl},
     engine::{Engine, Parts, Settings},
     follow::{beat, follow, heartbeat, housekeep},
+    guard::{Guard, GuardError},
     http::{self, Check, ReadyView},
     keys::{FeePayer, KeyError},
     ledger::{Backend, Ledger, LedgerError, unix_millis},
@@ -36,6 +37,9 @@ pub enum StartError {
     /// The fee payer's key could not be read.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A key, a list or a network of the guard's could not be had.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The ledger could not be opened.
     #[error("database_url: {0}")]
     Ledger(#[from] LedgerError),
@@ -64,7 +68,7 @@ pub struct RunningRelayer {
     engine: Arc<Engine>,
     stop: CancellationToken,
     stop_following: CancellationToken,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     follower: JoinHandle<()>,
 }
 
@@ -114,14 +118,14 @@ impl Relayer {
         tokio::spawn(beat(Arc::clone(&engine), stop_following.clone()));
         tokio::spawn(housekeep(Arc::clone(&engine), stop_following.clone()));
         chores::start(&engine, stop_following.clone());
-        let router = http::router(Arc::clone(&engine));
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let stopped = stop.clone().cancelled_owned();
-        let server = tokio::spawn(async move {
-            axum::serve(listener, service)
-                .with_graceful_shutdown(stopped)
-                .await
-        });
+        let router = http::router(Arc::clone(&engine), &config.guard.cors);
+        let server = tokio::spawn(http::serve(
+            listener,
+            router,
+            config.limits,
+            engine.guard.proxies.clone(),
+            stop.clone(),
+        ));
         let fee_payers: Vec<String> = engine
             .signers
             .addresses()
@@ -209,8 +213,7 @@ impl RunningRelayer {
         });
         let mut server = self.server;
         match tokio::time::timeout(drain + LAST_WORDS, &mut server).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "the server ended with an error"),
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the server ended unexpectedly"),
             Err(_) => {
                 tracing::warn!("some requests did not finish in time");
@@ -297,6 +300,7 @@ async fn engine(
         config.replica.as_deref().unwrap_or("relayer"),
         rand::random::<u32>()
     );
+    let guard = Guard::new(&config.guard)?;
     let ledger = Ledger::open(config.database_url.expose(), &replica).await?;
     let settings = Settings {
         network: config.network,
@@ -318,12 +322,14 @@ async fn engine(
         chain,
         ledger,
         keys,
+        guard,
         stop_following,
     })))
 }
 
 /// Puts what an earlier run left on the desk. Its transactions are the follower's, once it has taken them over.
 async fn recover(engine: &Arc<Engine>) -> Result<(), StartError> {
+    engine.guard.recall(&engine.ledger).await?;
     // What others have in a shared ledger is theirs, and is asked for when somebody asks for it here.
     if engine.ledger.backend() == Backend::Postgres {
         return Ok(());

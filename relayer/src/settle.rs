@@ -12,6 +12,7 @@ use crate::{
     desk::{Answer, Joined, Paid, Seat, Taken},
     economics::Terms,
     engine::{Engine, Examined, Known, Refusal, Unavailable},
+    guard::{Caller, Limited, Purpose},
     ledger::{Candidate, Deal, PaymentRow},
     reason::{Reason, Rejection},
     request::Payment,
@@ -30,7 +31,11 @@ pub enum Outcome {
 
 impl Engine {
     /// Settles a payment, or tells how an earlier call for it stands.
-    pub async fn settle(self: &Arc<Self>, payment: &Payment) -> Result<Outcome, Unavailable> {
+    pub async fn settle(
+        self: &Arc<Self>,
+        payment: &Payment,
+        caller: &Caller,
+    ) -> Result<Outcome, Unavailable> {
         let (admission, asked) = match self.examine(payment).await? {
             Examined::Good(admission, asked) => (admission, asked),
             Examined::Refused(refusal) => return Ok(Outcome::Refused(refusal)),
@@ -40,6 +45,10 @@ impl Engine {
             return Err(Unavailable::Interrupted);
         }
         let (digest, payer) = (admission.digest, admission.payer);
+        let admitted = self.guard.admit(caller, Purpose::Settle, &*admission);
+        if let Err(refusal) = admitted.await? {
+            return Ok(Outcome::Refused(refusal));
+        }
         // Said now, while nothing is reserved, if nobody can pay for a transaction.
         self.signers.check(admission.registered())?;
         let worth = self.economics.worth(&admission);
@@ -49,7 +58,8 @@ impl Engine {
             binding: payment.identifier.clone(),
             charge: None,
         };
-        let new = Arc::new(new_payment(&admission, payment.version, deal));
+        let api_key = self.guard.key_name(caller);
+        let new = Arc::new(new_payment(&admission, payment.version, deal, api_key));
         let mut terms = Terms {
             worth,
             ..Terms::default()
@@ -71,6 +81,9 @@ impl Engine {
                 return Ok(Outcome::Refused(Refusal::new(rejection, Some(payer))));
             }
             Taken::Full => return Err(Unavailable::Overloaded),
+            Taken::Crowded(limit) => {
+                return Err(Limited::new(limit, Duration::from_secs(1)).into());
+            }
         };
         let item = Item {
             candidate: Candidate::New(Box::new((*new).clone())),
@@ -123,6 +136,7 @@ impl Engine {
                     rejection,
                     payer: seat.map(|seat| seat.payer),
                     transaction,
+                    retry_after: None,
                 }))
             }
             Ok(Ok(Answer::Bound)) => Ok(Outcome::Bound),

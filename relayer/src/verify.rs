@@ -11,6 +11,7 @@ use sluice_sdk::{
 };
 
 use crate::{
+    guard::{Parties, screening::Question},
     ledger::NonceKey,
     reason::{Reason, Rejection},
     request::Payment,
@@ -70,6 +71,8 @@ pub struct Admission {
     lanes: [Lane; LANES],
     source: TokenAccount,
     registered: Vec<[u8; 32]>,
+    /// Who signs, who may change the service, and who owns what its recipients are paid into.
+    behind: Vec<Address>,
 }
 
 /// Judges a payment by the chain alone. [`Admission::reserve`] then judges it beside what is in flight.
@@ -121,6 +124,8 @@ pub fn judge(
             "payTo: the service's shares cannot divide a payment",
         )
     })?;
+    let recipients = usize::from(service.recipient_count);
+    let recipients = service.recipients.iter().take(recipients);
     Ok(Admission {
         digest: intent.digest(),
         payer,
@@ -139,7 +144,43 @@ pub fn judge(
         lanes: nonce.lanes,
         source,
         registered: snapshot.facilitator.relayer_keys().to_vec(),
+        behind: [lane.key, service.authority]
+            .into_iter()
+            .chain(recipients.map(|share| share.owner))
+            .map(Address::new_from_array)
+            .collect(),
     })
+}
+
+impl Parties for Admission {
+    fn payer(&self) -> Address {
+        self.payer
+    }
+
+    fn service(&self) -> Address {
+        self.accounts.service
+    }
+
+    fn question(&self) -> Question {
+        let intent = &self.signed.intent;
+        Question {
+            payer: self.payer.to_string(),
+            service: self.accounts.service.to_string(),
+            mint: self.mint.to_string(),
+            amount: intent.amount.to_string(),
+            resource: hex::encode(intent.resource),
+        }
+    }
+
+    fn everybody(&self) -> Vec<Address> {
+        let accounts = &self.accounts;
+        [self.payer, self.item.source, accounts.service]
+            .iter()
+            .chain(&self.behind)
+            .chain(&accounts.recipients)
+            .copied()
+            .collect()
+    }
 }
 
 impl Admission {

@@ -6,8 +6,9 @@ use sluice_sdk::{
     token::{ALLOWABLE_EXTENSIONS, Mint, TokenAccount},
 };
 
-use super::payment::Transfer;
+use super::{payment::Transfer, rules::Order};
 use crate::{
+    guard::{Parties, screening::Question},
     ledger::{Deal, Means, NewPayment},
     reason::{ExactReason, Reason, Rejection},
     snapshot::Lookup,
@@ -59,6 +60,39 @@ pub struct Admission {
     /// The chain's clock at the judgement, unix seconds.
     pub now: i64,
     balance: u64,
+    /// Whose money it is, where it goes, and behind a service everybody whom the program pays.
+    behind: Vec<Address>,
+}
+
+impl Parties for Admission {
+    fn payer(&self) -> Address {
+        self.payment.payer
+    }
+
+    fn service(&self) -> Address {
+        self.payment.service
+    }
+
+    fn question(&self) -> Question {
+        let payment = &self.payment;
+        Question {
+            payer: payment.payer.to_string(),
+            service: payment.service.to_string(),
+            mint: payment.mint.to_string(),
+            amount: payment.amount.to_string(),
+            // Stock clients sign for none.
+            resource: String::new(),
+        }
+    }
+
+    fn everybody(&self) -> Vec<Address> {
+        let payment = &self.payment;
+        [payment.payer, payment.service, payment.source]
+            .iter()
+            .chain(&self.behind)
+            .copied()
+            .collect()
+    }
 }
 
 fn fails(message: impl Into<String>) -> Rejection {
@@ -106,10 +140,12 @@ pub fn judge(
                 binding: transfer.identifier.clone(),
                 ..Deal::default()
             },
+            api_key: None,
         },
         decimals: scene.mint.as_ref().map_or(0, |mint| mint.decimals),
         now: scene.now,
         balance,
+        behind: behind(scene, order),
     })
 }
 
@@ -135,6 +171,19 @@ fn share(scene: &Scene, transfer: &Transfer, to_vault: bool) -> u64 {
     let service = scene.service.found().filter(|_| to_vault);
     let shares = service.and_then(|service| service.split(transfer.amount, 1).ok());
     shares.map_or(0, |shares| shares.facilitator)
+}
+
+fn behind(scene: &Scene, order: &Order) -> Vec<Address> {
+    let owner = scene.source.as_ref().map(|source| source.owner);
+    let mut behind: Vec<Address> = owner.into_iter().chain([order.destination]).collect();
+    if let Some(service) = scene.service.found() {
+        let recipients = usize::from(service.recipient_count);
+        let recipients = service.recipients.iter().take(recipients);
+        let keys = recipients.flat_map(|share| [share.owner, share.token_account]);
+        let keys = keys.chain([service.authority]);
+        behind.extend(keys.map(Address::new_from_array));
+    }
+    behind
 }
 
 /// Whether a service is paid. One that would not be distributed is not paid.

@@ -1,6 +1,6 @@
 //! Verifying and settling a transfer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sluice_sdk::{
     Address, PROGRAM_ID,
@@ -20,6 +20,7 @@ use crate::{
     economics::Terms,
     engine::{Engine, Known, Refusal, Unavailable},
     follow::{Carried, Otherwise},
+    guard::{Caller, Limited, Purpose},
     ledger::{Backend, Candidate, Claim, LedgerError, NewPayment, Transaction},
     reason::{ExactReason, Reason, Rejection},
     request::Asked,
@@ -50,12 +51,17 @@ impl Engine {
     pub async fn verify_transfer(
         &self,
         transfer: &Transfer,
+        caller: &Caller,
     ) -> Result<Result<Address, Refusal>, Unavailable> {
         let (admission, asked) = match self.examine_transfer(transfer).await? {
             Examined::Good(admission, asked) => (admission, asked),
             Examined::Refused(refusal) => return Ok(Err(refusal)),
             Examined::Known(known) => return Ok(Err(known.verdict())),
         };
+        let admitted = self.guard.admit(caller, Purpose::Verify, &*admission);
+        if let Err(refusal) = admitted.await? {
+            return Ok(Err(refusal));
+        }
         let in_flight = self.desk.in_flight(&[transfer.order.source], asked);
         if let Err(rejection) = admission.reserve(&in_flight) {
             return Ok(Err(Refusal::new(rejection, Some(transfer.order.payer))));
@@ -73,6 +79,7 @@ impl Engine {
     pub async fn settle_transfer(
         self: &Arc<Self>,
         transfer: &Transfer,
+        caller: &Caller,
     ) -> Result<Outcome, Unavailable> {
         let (admission, asked) = match self.examine_transfer(transfer).await? {
             Examined::Good(admission, asked) => (admission, asked),
@@ -83,9 +90,14 @@ impl Engine {
             return Err(Unavailable::Interrupted);
         }
         self.signers.check_one(&transfer.order.fee_payer)?;
+        let admitted = self.guard.admit(caller, Purpose::Settle, &*admission);
+        if let Err(refusal) = admitted.await? {
+            return Ok(Outcome::Refused(refusal));
+        }
         let case = self.transfer_case(transfer, &admission);
         let mut payment = admission.payment.clone();
         payment.deal.worth = self.transfer_worth(&admission);
+        payment.api_key = self.guard.key_name(caller);
         let payment = Arc::new(payment);
         let mut terms = Terms::default();
         let taken = self.desk.take(Arc::clone(&payment), asked, |in_flight| {
@@ -107,6 +119,9 @@ impl Engine {
                 )));
             }
             Taken::Full => return Err(Unavailable::Overloaded),
+            Taken::Crowded(limit) => {
+                return Err(Limited::new(limit, Duration::from_secs(1)).into());
+            }
         };
         let digest = payment.digest;
         // Goes on if the caller hangs up: what was begun is brought to its end.

@@ -1,8 +1,10 @@
 //! The relayer's HTTP.
 
+mod guarded;
 mod native;
 mod onboard;
 mod operations;
+mod serve;
 mod stats;
 mod x402;
 
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, Request, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, FromRequest, Request, State},
     http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -25,11 +27,16 @@ use tower_http::{
     trace::TraceLayer,
 };
 
-use crate::engine::{Engine, Unavailable};
+use crate::{
+    engine::{Engine, Unavailable},
+    guard::{Limited, settings::CorsSettings},
+    ledger::LedgerError,
+};
 
 pub use native::{IntentView, LaneView, PayerView, PaymentsView, ServiceView};
 pub use onboard::OnboardView;
 pub use operations::{Check, ReadyView};
+pub(crate) use serve::serve;
 pub use stats::{BatchesView, Figures, PerPayment, ServiceFigures, StatsView, SubsidyView};
 
 /// The body of every answer that is no verdict.
@@ -85,7 +92,15 @@ impl ApiError {
 
 impl From<Unavailable> for ApiError {
     fn from(error: Unavailable) -> Self {
+        // Whoever is over a limit says so as often as they like: that is not for the log.
+        if let Unavailable::Limited(limited) = error {
+            tracing::debug!(%limited, "refused");
+            return limited.into();
+        }
         let (word, seconds) = match &error {
+            Unavailable::Limited(_) => ("limited", 1),
+            Unavailable::Ledger(LedgerError::Busy) => ("overloaded", 1),
+            Unavailable::Screening => ("screening_unavailable", 2),
             Unavailable::Rpc(_) => ("rpc_unavailable", 2),
             Unavailable::NotReady(_) => ("not_ready", 10),
             Unavailable::FeePayer { .. } => ("fee_payer_low", 30),
@@ -96,10 +111,24 @@ impl From<Unavailable> for ApiError {
         tracing::warn!(%error, "no verdict");
         // What a database says is for the operator's log alone.
         let message = match error {
+            Unavailable::Ledger(LedgerError::Busy) => Unavailable::Overloaded.to_string(),
             Unavailable::Ledger(_) => "the ledger did not answer; nothing was sent".to_owned(),
             error => error.to_string(),
         };
         Self::retry(word, message, seconds)
+    }
+}
+
+impl From<Limited> for ApiError {
+    fn from(limited: Limited) -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            ..Self::retry(
+                limited.limit.as_str(),
+                limited.to_string(),
+                limited.retry_after,
+            )
+        }
     }
 }
 
@@ -124,7 +153,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Engine>> for JsonBody<T> {
     async fn from_request(request: Request, engine: &Arc<Engine>) -> Result<Self, ApiError> {
         let bytes = Bytes::from_request(request, engine)
             .await
-            .map_err(|rejection| body_error(&rejection, engine.settings.limits.body_bytes))?;
+            .map_err(|_| unreadable())?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             ApiError::bad_request(
                 "invalid_json",
@@ -137,19 +166,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<Engine>> for JsonBody<T> {
     }
 }
 
-fn body_error(rejection: &BytesRejection, most: usize) -> ApiError {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            format!("the body has more than {most} bytes"),
-        );
-    }
+/// What is said where the body broke off.
+fn unreadable() -> ApiError {
     ApiError::bad_request("invalid_body", "the body could not be read")
 }
 
 /// All routes.
-pub(crate) fn router(engine: Arc<Engine>) -> Router {
+pub(crate) fn router(engine: Arc<Engine>, cors: &CorsSettings) -> Router {
     let limits = engine.settings.limits;
     let slots = Arc::new(Semaphore::new(limits.max_requests));
     let quick = limits.request_timeout();
@@ -159,11 +182,11 @@ pub(crate) fn router(engine: Arc<Engine>) -> Router {
             match tokio::time::timeout(time, next.run(request)).await {
                 Ok(response) => response,
                 Err(_) => ApiError {
-                    retry_after: Some(1),
-                    ..ApiError::new(
-                        StatusCode::REQUEST_TIMEOUT,
+                    status: StatusCode::REQUEST_TIMEOUT,
+                    ..ApiError::retry(
                         "request_timeout",
                         "the request took too long; ask GET /v1/intents/{digest} before paying again",
+                        1,
                     )
                 }
                 .into_response(),
@@ -190,13 +213,17 @@ pub(crate) fn router(engine: Arc<Engine>) -> Router {
     let work = settle
         .merge(rest)
         .layer(middleware::from_fn_with_state(slots, admit))
-        .layer(DefaultBodyLimit::max(limits.body_bytes));
+        // Before the slot: whoever sends a body slowly keeps nobody else from one.
+        .layer(middleware::from_fn_with_state(limits, guarded::read_body))
+        // Which has counted already.
+        .layer(DefaultBodyLimit::disable());
     // Probes are answered however busy the rest is.
     let probes = Router::new()
         .route("/health", get(operations::health))
         .route("/ready", get(operations::ready))
         .layer(bounded(quick));
-    work.merge(probes)
+    let router = work
+        .merge(probes)
         .fallback(|| async { ApiError::not_found("no_such_route", "there is no such route") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(
@@ -205,14 +232,26 @@ pub(crate) fn router(engine: Arc<Engine>) -> Router {
                 "this route takes another method",
             )
         })
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-            ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "unexpected_error",
-                "something went wrong here; ask GET /v1/intents/{digest} before paying again",
-            )
-            .into_response()
-        }))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&engine),
+            guarded::identify,
+        ))
+        .layer(middleware::map_response(guarded::in_json))
+        .layer(CatchPanicLayer::custom(
+            |_: Box<dyn std::any::Any + Send>| {
+                ApiError::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "unexpected_error",
+                    "something went wrong here; ask GET /v1/intents/{digest} before paying again",
+                )
+                .into_response()
+            },
+        ));
+    let router = match guarded::cors(cors) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(
             TraceLayer::new_for_http().make_span_with(|request: &Request| {

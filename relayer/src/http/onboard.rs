@@ -1,14 +1,14 @@
 //! `/v1/onboard`: opening a nonce account at the relayer's cost, in two steps.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr},
     sync::Arc,
 };
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
-    extract::{ConnectInfo, Path, State, rejection::BytesRejection},
+    extract::{Path, State, rejection::BytesRejection},
     http::StatusCode,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sluice_intent::{LaneTerms, Scope, UNLIMITED};
 use sluice_sdk::Address;
 
-use super::{ApiError, body_error};
+use super::{ApiError, unreadable};
 use crate::{
     engine::Engine,
+    guard,
     ledger::onboardings::{Onboarding, Quota, Stage},
     onboard::{Caller, Outcome, Refused, Wish, lane_fits},
 };
@@ -100,15 +101,14 @@ pub struct OnboardView {
 /// Builds the transaction.
 pub(super) async fn build(
     State(engine): State<Arc<Engine>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(caller): Extension<guard::Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<OnboardView>, ApiError> {
-    let request: OnboardRequest = parse(&engine, body)?;
+    let request: OnboardRequest = parse(body)?;
     let wish = wish(request)?;
     let caller = Caller {
-        client: client(peer.ip()),
-        // Keys are not known here yet.
-        api_key: None,
+        client: client(caller.address),
+        api_key: engine.guard.key_name(&caller).map(|name| name.to_string()),
     };
     Ok(Json(view(engine.onboard(&wish, caller).await?)?))
 }
@@ -119,7 +119,7 @@ pub(super) async fn submit(
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<OnboardView>, ApiError> {
-    let request: ReturnRequest = parse(&engine, body)?;
+    let request: ReturnRequest = parse(body)?;
     let returned = STANDARD
         .decode(request.transaction.trim())
         .map_err(|_| ApiError::bad_request("invalid_transaction", "transaction: must be base64"))?;
@@ -145,12 +145,8 @@ pub(super) async fn status(
     Ok(Json(view))
 }
 
-fn parse<T: DeserializeOwned>(
-    engine: &Engine,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<T, ApiError> {
-    let bytes =
-        body.map_err(|rejection| body_error(&rejection, engine.settings.limits.body_bytes))?;
+fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, ApiError> {
+    let bytes = body.map_err(|_| unreadable())?;
     serde_json::from_slice(&bytes).map_err(|error| {
         ApiError::bad_request(
             "invalid_json",

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sluice_sdk::{
@@ -51,14 +56,16 @@ impl Check {
     }
 }
 
-pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> (StatusCode, Json<ReadyView>) {
+/// Seconds until it is worth asking again.
+const RETRY: &str = "5";
+
+pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Response {
     let view = engine.readiness().await;
-    let status = if view.ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    (status, Json(view))
+    if view.ready {
+        return Json(view).into_response();
+    }
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    (status, [(RETRY_AFTER, RETRY)], Json(view)).into_response()
 }
 
 impl Engine {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
@@ -23,6 +23,7 @@ use crate::{
     desk::Paid,
     engine::{Engine, Refusal, Unavailable},
     exact::Transfer,
+    guard::Caller,
     identifier,
     ledger::{Binding, Means},
     reason::Rejection,
@@ -48,6 +49,7 @@ fn bound(more: Value) -> Response {
 
 pub(super) async fn verify(
     State(engine): State<Arc<Engine>>,
+    Extension(caller): Extension<Caller>,
     JsonBody(body): JsonBody<FacilitatorRequest>,
 ) -> Result<Response, ApiError> {
     let verdict = match Order::read(&engine, &body) {
@@ -60,8 +62,8 @@ pub(super) async fn verify(
                 "isValid": false, "invalidReason": BOUND, "invalidMessage": BOUND_MESSAGE,
             })));
         }
-        Ok(Order::Split(payment)) => engine.verify(&payment).await?,
-        Ok(Order::Exact(transfer)) => engine.verify_transfer(&transfer).await?,
+        Ok(Order::Split(payment)) => engine.verify(&payment, &caller).await?,
+        Ok(Order::Exact(transfer)) => engine.verify_transfer(&transfer, &caller).await?,
         Err(rejection) => Err(Refusal::new(rejection, None)),
     };
     let answer = match verdict {
@@ -79,7 +81,7 @@ pub(super) async fn verify(
                 invalid_reason: Some(refusal.rejection.reason.as_str().into_owned()),
                 invalid_message: Some(refusal.rejection.message),
                 payer: refusal.payer.map(|payer| payer.to_string()),
-                extra: None,
+                extra: retry(refusal.retry_after),
             }
         }
     };
@@ -88,6 +90,7 @@ pub(super) async fn verify(
 
 pub(super) async fn settle(
     State(engine): State<Arc<Engine>>,
+    Extension(caller): Extension<Caller>,
     JsonBody(body): JsonBody<FacilitatorRequest>,
 ) -> Result<Response, ApiError> {
     let version = request::version(&body.x402_version).unwrap_or(Version::V2);
@@ -95,7 +98,7 @@ pub(super) async fn settle(
     let told = match Order::read(&engine, &body) {
         Ok(order) => {
             let (service, binding) = (order.service(), order.binding().cloned());
-            let settle = |engine| order.settle(engine);
+            let settle = move |engine| async move { order.settle(engine, &caller).await };
             engine.settle_identified(service, binding, settle).await?
         }
         Err(rejection) => Outcome::Refused(Refusal::new(rejection, None)).into(),
@@ -121,6 +124,7 @@ pub(super) async fn settle(
                 payer: refusal.payer.map(|payer| payer.to_string()),
                 transaction: transaction(refusal.transaction),
                 network,
+                extra: retry(refusal.retry_after),
                 ..SettleResponse::default()
             }
         }
@@ -184,16 +188,21 @@ impl Order {
         }
     }
 
-    async fn settle(self, engine: Arc<Engine>) -> Result<Outcome, Unavailable> {
+    async fn settle(self, engine: Arc<Engine>, caller: &Caller) -> Result<Outcome, Unavailable> {
         match self {
-            Self::Split(payment) => engine.settle(&payment).await,
-            Self::Exact(transfer) => engine.settle_transfer(&transfer).await,
+            Self::Split(payment) => engine.settle(&payment, caller).await,
+            Self::Exact(transfer) => engine.settle_transfer(&transfer, caller).await,
         }
     }
 }
 
 fn transaction(signature: Option<solana_signature::Signature>) -> String {
     signature.map(|s| s.to_string()).unwrap_or_default()
+}
+
+/// When to come back, for a refusal that ends by itself.
+fn retry(seconds: Option<u64>) -> Option<Value> {
+    seconds.map(|seconds| json!({"retryAfterSeconds": seconds}))
 }
 
 /// Where the payment stands in its transaction, and its part of the fee, rounded up.

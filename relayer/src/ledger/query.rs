@@ -1,17 +1,24 @@
 //! What is read.
 
+use std::sync::Arc;
+
 use sluice_intent::Digest;
 use solana_signature::Signature;
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
     Attempt, Ledger, LedgerError, OpenTransaction, PaymentRow, placeholders,
     row::{column, digest as read_digest, from_sql, parse, read_attempt, read_payment, small},
 };
 
+use crate::{guard::failures::Failure, reason::Rejection};
+
+/// Failures that are read at once.
+const MAX_FAILURES: i64 = 50_000;
+
 /// A payment with the transaction that says most about it.
 const PAYMENT: &str = "SELECT p.digest, p.state, p.scheme, p.payer, p.service, p.mint, p.amount, p.source, p.nonce_account, \
-     p.opened_slot, p.lane, p.nonce, p.expires_at, p.x402_version, p.entry, p.split, p.to_vault, p.reason, p.message, p.answered, p.created_at, p.updated_at, \
+     p.opened_slot, p.lane, p.nonce, p.expires_at, p.x402_version, p.entry, p.split, p.to_vault, p.api_key, p.reason, p.message, p.answered, p.created_at, p.updated_at, \
      t.signature AS attempt_signature, a.position, t.payments, t.fee_lamports, t.slot \
      FROM payments p LEFT JOIN attempts a ON a.digest = p.digest AND a.signature = coalesce(p.signature, \
      (SELECT b.signature FROM attempts b JOIN transactions u ON u.signature = b.signature WHERE b.digest = p.digest \
@@ -189,5 +196,30 @@ impl Ledger {
             .fetch_all(&self.reader)
             .await?;
         rows.iter().map(read_payment).collect()
+    }
+
+    /// Payments that failed on chain at `since` (unix milliseconds) or later, the oldest first; of too many, the latest.
+    pub async fn failed_since(&self, since: i64) -> Result<Vec<Failure>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT digest, payer, service, api_key, reason, updated_at FROM payments \
+             WHERE state = 'failed' AND updated_at >= $1 ORDER BY updated_at DESC LIMIT $2",
+        )
+        .bind(since)
+        .bind(MAX_FAILURES)
+        .fetch_all(&self.reader)
+        .await?;
+        let failure = |row: &AnyRow| {
+            let reason: Option<String> = row.try_get("reason")?;
+            let api_key: Option<String> = row.try_get("api_key")?;
+            Ok(Failure {
+                digest: read_digest(&row.try_get::<String, _>("digest")?)?,
+                payer: column(row, "payer")?,
+                service: column(row, "service")?,
+                api_key: api_key.map(Arc::from),
+                reason: Rejection::recorded(&reason.unwrap_or_default(), "").reason,
+                at: row.try_get("updated_at")?,
+            })
+        };
+        rows.iter().rev().map(failure).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! What is kept: payments and transactions.
 
-use std::str::FromStr;
+use std::{str::FromStr, sync::Arc};
 
 use sluice_intent::{Digest, ENTRY_LEN, Entry};
 use sluice_sdk::{
@@ -101,6 +101,8 @@ pub struct NewPayment {
     pub means: Means,
     /// What was agreed when it was taken on. Not read back.
     pub deal: Deal,
+    /// The name of the API key that asked for it.
+    pub api_key: Option<Arc<str>>,
 }
 
 /// What is agreed about a payment when it is taken on, beside the payment.
@@ -243,6 +245,9 @@ pub enum LedgerError {
     /// A commit did not come back; what it held may be on disk or not.
     #[error("a commit of the ledger did not come back: {0}")]
     Commit(String),
+    /// Too many changes wait to be written; nothing was changed.
+    #[error("too much waits to be written down: try again shortly")]
+    Busy,
     /// The ledger is not to be written now; nothing was changed.
     #[error("the ledger takes no changes now")]
     Closed,
@@ -296,6 +301,7 @@ pub(super) fn read_payment(row: &AnyRow) -> Result<PaymentRow, LedgerError> {
             expires_at: row.try_get("expires_at")?,
             means: read_means(row)?,
             deal: Deal::default(),
+            api_key: row.try_get::<Option<String>, _>("api_key")?.map(Arc::from),
         },
         state,
         verdict: reason.map(|reason| (reason, message.unwrap_or_default())),

@@ -205,7 +205,7 @@ async fn insert(
     connection: &mut AnyConnection,
     payments: &[&NewPayment],
 ) -> Result<HashSet<Digest>, LedgerError> {
-    const COLUMNS: usize = 21;
+    const COLUMNS: usize = 22;
     if payments.is_empty() {
         return Ok(HashSet::new());
     }
@@ -220,8 +220,8 @@ async fn insert(
         .collect();
     let sql = format!(
         "INSERT INTO payments (digest, state, scheme, payer, service, mint, amount, source, nonce_account, opened_slot, \
-         lane, nonce, expires_at, x402_version, entry, split, to_vault, created_at, updated_at, share, worth, subsidy) \
-         VALUES {} \
+         lane, nonce, expires_at, x402_version, entry, split, to_vault, api_key, created_at, updated_at, share, worth, \
+         subsidy) VALUES {} \
          ON CONFLICT DO NOTHING RETURNING digest",
         rows.join(", ")
     );
@@ -253,6 +253,7 @@ async fn insert(
             .bind(i64::from(
                 payment.means == Means::Transfer { to_vault: true },
             ))
+            .bind(payment.api_key.as_deref().map(str::to_owned))
             .bind(now)
             .bind(now)
             .bind(payment.deal.share.to_string())

@@ -25,7 +25,7 @@ const MOST: usize = 64;
 /// A database that is silent for longer is given up. More than its own bounds on a statement and on a connection, which
 /// say more.
 const SILENCE: Duration = Duration::from_secs(20);
-/// Most changes that wait. Whoever comes then waits before the queue.
+/// Most changes that wait. Whoever comes then is sent away: what it waits for would come too late.
 const QUEUE: usize = 4_096;
 
 /// A change: it runs inside the transaction, and is told how the commit went.
@@ -106,7 +106,10 @@ impl Ledger {
             })
         });
         let queue = &self.writer.queue;
-        queue.send(change).await.map_err(|_| LedgerError::Closed)?;
+        queue.try_send(change).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => LedgerError::Busy,
+            mpsc::error::TrySendError::Closed(_) => LedgerError::Closed,
+        })?;
         told.await.map_err(|_| LedgerError::Closed)?
     }
 }
@@ -201,5 +204,41 @@ impl Drop for Open<'_> {
             // Closing it ends the transaction; the pool makes another.
             connection.close_on_drop();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody waits before a queue that is full, and what is in it is still written.
+    #[tokio::test]
+    async fn a_full_queue_sends_away() {
+        let ledger = Ledger::open("sqlite::memory:", "one").await.unwrap();
+        let (open, gate) = oneshot::channel::<()>();
+        let (entered, inside) = oneshot::channel::<()>();
+        let one = ledger.clone();
+        let blocking = tokio::spawn(async move {
+            one.write(move |_| {
+                Box::pin(async move {
+                    let _ = entered.send(());
+                    let _ = gate.await;
+                    Ok(())
+                })
+            })
+            .await
+        });
+        inside.await.unwrap();
+        let mut waiting: Vec<_> = (0..QUEUE).map(|_| Box::pin(ledger.ping())).collect();
+        for ping in &mut waiting {
+            assert!(futures_util::poll!(ping).is_pending());
+        }
+        assert!(matches!(ledger.ping().await, Err(LedgerError::Busy)));
+        open.send(()).unwrap();
+        blocking.await.unwrap().unwrap();
+        for ping in waiting {
+            ping.await.unwrap();
+        }
+        ledger.ping().await.unwrap();
     }
 }

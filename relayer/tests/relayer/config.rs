@@ -36,6 +36,7 @@ fn the_example_is_good() {
     let text = |config: &Config| format!("{:?}", config.economics);
     assert_eq!(text(&config), text(&least));
     assert_eq!(config.payment_identifier, least.payment_identifier);
+    assert_eq!(config.guard, least.guard);
     assert!(config.more_fee_payers.is_empty());
     assert_eq!(config.replica, least.replica);
     assert_eq!(config.log_format, least.log_format);
@@ -93,6 +94,41 @@ fn mistakes_are_named() {
         "{GOOD}\n[fees]\nunit_price_micro_lamports = 1000000"
     ));
     assert!(dear.contains("max_lamports_per_transaction"), "{dear}");
+    for (text, field) in [
+        (
+            "trusted_proxies = [\"10.0.0.0/99\"]",
+            "guard.trusted_proxies",
+        ),
+        ("api_keys = [{ name = \"a\" }]", "guard.api_keys"),
+        (
+            "api_keys = [{ name = \"a\", env = \"A\" }, { name = \"a\", env = \"B\" }]",
+            "a name of its own",
+        ),
+        (
+            "api_keys = [{ name = \"a\", key = \"hush\" }]",
+            "unknown key",
+        ),
+        (
+            "failures = { window_secs = 0 }",
+            "guard.failures.window_secs",
+        ),
+        (
+            "screening = { hook = { url = \"http://10.0.0.1/hush\" } }",
+            "guard.screening.hook.url",
+        ),
+        (
+            "screening = { hook = { url = \"file:///hush\" } }",
+            "guard.screening.hook.url",
+        ),
+        ("cors = { origins = [\"shop\"] }", "guard.cors.origins"),
+        ("rates = { moon = {} }", "guard.rates"),
+    ] {
+        let guard = problem(&format!("{GOOD}\n[guard]\n{text}"));
+        assert!(guard.contains(field), "{guard}");
+        assert!(!guard.contains("hush"), "{guard}");
+    }
+    let head = problem(&format!("{GOOD}\n[limits]\nhead_bytes = 1"));
+    assert!(head.contains("limits.head_bytes"), "{head}");
     let margin = problem(&format!("{GOOD}\n[chain]\nexpiry_margin_secs = 61"));
     assert!(margin.contains("chain.expiry_margin_secs"), "{margin}");
 }

@@ -655,6 +655,16 @@ fn a_memo_that_is_asked_for_is_there_once_and_equal() {
     );
 }
 
+/// A stock client's request, one of many.
+pub fn stock_body(number: u64) -> Value {
+    let text = format!("number {number}");
+    let stock = Stock::with(|stock| {
+        stock.transfer.memo.clone_from(&text);
+        stock.instructions[3] = memo(&text);
+    });
+    stock.body()
+}
+
 on_both! {
     a_transfer_settles_once
     a_transfer_to_a_service_goes_to_its_vault

@@ -863,6 +863,7 @@ async fn readiness_names_what_fails() {
     let world = World::with(scene, QUICK).await;
     let response = world.get("/ready").await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()["retry-after"], "5");
     let view: ReadyView = response.json().await.unwrap();
     let failing: Vec<&str> = view
         .checks

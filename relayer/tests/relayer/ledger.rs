@@ -50,6 +50,7 @@ pub fn payment(change: impl FnOnce(&mut UnsignedIntent)) -> NewPayment {
             split: SplitShares::of_shares(&admission.shares, 1),
         })),
         deal: Deal::default(),
+        api_key: None,
     }
 }
 

@@ -15,7 +15,7 @@ use solana_keypair::Keypair;
 
 use crate::{
     fake::Fate,
-    http::World,
+    http::{QUICK, World},
     scene::{agent, keypair, relayer},
 };
 
@@ -149,4 +149,47 @@ async fn logs_at_their_loudest_hold_no_key() {
             assert!(!text.contains(&form));
         }
     }
+}
+
+#[tokio::test]
+async fn an_api_key_is_in_no_log() {
+    const KEY: &str = "hush-0123456789abcdef";
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("key");
+    std::fs::write(&path, KEY).unwrap();
+    let guard = format!(
+        "guard = {{ api_keys = [{{ name = \"shop\", file = \"{}\" }}] }}",
+        path.display()
+    );
+    let world = World::with(Default::default(), &format!("{QUICK}\n{guard}")).await;
+    // In every place, right and wrong.
+    for (name, value) in [
+        ("x-api-key", KEY.to_owned()),
+        ("authorization", format!("Bearer {KEY}")),
+        ("authorization", format!("Basic {KEY}")),
+        ("x-api-key", format!("{KEY}-not")),
+    ] {
+        let url = format!("{}/settle", world.relayer.url());
+        let request = world.client.post(url).header(name, value);
+        let answer = request
+            .body(world.body(1).to_string())
+            .send()
+            .await
+            .unwrap();
+        assert!(!answer.text().await.unwrap().contains("hush"));
+    }
+    world.stop().await;
+    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(text.contains("payment settled"), "{text}");
+    assert!(!text.contains("hush"), "{text}");
+    let hash = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(KEY));
+    assert!(!text.contains(&hash));
 }
