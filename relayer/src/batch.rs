@@ -24,6 +24,7 @@ use crate::{
     economics::Terms,
     engine::{Engine, Unavailable},
     follow::{Carried, Otherwise, Sent},
+    lease::Term,
     ledger::{
         Candidate, Claim, Deal, IntentMeans, LedgerError, Means, NewPayment, NonceKey, State,
         Transaction,
@@ -258,6 +259,7 @@ impl Engine {
             Err(error) => return self.give_back(&items, &error),
         };
         let charges = self.charges(&items);
+        let term = self.lease.term();
         let mut tries = 1;
         let sealed = loop {
             let candidates = items.iter().map(|item| item.candidate.clone());
@@ -323,11 +325,16 @@ impl Engine {
             digest: *item.digest(),
             otherwise: Otherwise::Again(Box::new(item)),
         });
-        self.launch(transaction, carried.collect()).await;
+        self.launch(transaction, carried.collect(), term).await;
     }
 
-    /// Sends what is on disk for the first time, and has it followed.
-    pub(crate) async fn launch(self: &Arc<Self>, transaction: Transaction, carried: Vec<Carried>) {
+    /// Sends what is on disk for the first time, and has it followed. `term` is of before it was written.
+    pub(crate) async fn launch(
+        self: &Arc<Self>,
+        transaction: Transaction,
+        carried: Vec<Carried>,
+        term: Term,
+    ) {
         let signature = transaction.signature;
         for payment in &carried {
             self.desk
@@ -338,18 +345,24 @@ impl Engine {
             signature,
             wire: Arc::clone(&wire),
             last_valid_block_height: transaction.last_valid_block_height,
+            signed_slot: transaction.signed_slot,
             fee_lamports: transaction.fee_lamports,
             payments: carried,
         });
         let engine = Arc::clone(self);
         let send = self
             .tasks
-            .spawn(async move { engine.send(signature, &wire).await });
+            .spawn(async move { engine.send(signature, &wire, term).await });
         // While it is under way the next batch gathers.
         let _ = tokio::time::timeout(SEND_WAIT, send).await;
     }
 
-    async fn send(&self, signature: solana_signature::Signature, wire: &[u8]) {
+    async fn send(&self, signature: solana_signature::Signature, wire: &[u8], term: Term) {
+        // It may have slept since it wrote it down, and another may have taken it over.
+        if !self.lease.is_held(term) {
+            tracing::warn!(transaction = %signature, "not sent: the lease has run out");
+            return;
+        }
         match self.chain.send(wire).await {
             Ok(()) => {
                 tracing::debug!(transaction = %signature, "transaction sent");
@@ -455,6 +468,7 @@ impl Recipe {
             signature,
             wire: transaction::wire(&built).map_err(broken)?,
             last_valid_block_height: self.blockhash.last_valid_block_height,
+            signed_slot: self.blockhash.slot,
             fee_payer: key,
             fee_lamports: budget::cost(&budget),
             service: self.accounts.service,

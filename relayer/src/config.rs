@@ -60,6 +60,9 @@ pub struct Config {
     /// This relayer's name among those that share a ledger; made up at the start if it is not given.
     #[serde(default)]
     pub replica: Option<String>,
+    /// Milliseconds that a relayer of a shared ledger keeps its transactions without being heard of.
+    #[serde(default = "default_lease_ms")]
+    pub lease_ms: u64,
     /// How logs are written.
     #[serde(default)]
     pub log_format: LogFormat,
@@ -504,6 +507,11 @@ impl Config {
         }
     }
 
+    /// See [`Config::lease_ms`].
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
+    }
+
     /// What is wrong with the values, one line each, beginning with the field.
     fn problems(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -536,6 +544,10 @@ impl Config {
         check(
             Backend::of_url(self.database_url.expose()).is_some(),
             "database_url: must begin with sqlite:// or postgres://",
+        );
+        check(
+            (1_000..=300_000).contains(&self.lease_ms),
+            "lease_ms: must be 1000 to 300000",
         );
         check(
             self.fee_payer.keypair.is_some() != self.fee_payer.env.is_some(),
@@ -640,6 +652,10 @@ impl Config {
         }
         found
     }
+}
+
+fn default_lease_ms() -> u64 {
+    15_000
 }
 
 fn default_listen() -> SocketAddr {

@@ -23,6 +23,7 @@ use crate::{
     guard::{Caller, Guard, Limited, Purpose, failures::Failure},
     identifier::Bindings,
     keys::FeePayer,
+    lease::Lease,
     ledger::{Backend, Ledger, LedgerError, PaymentRow, unix_millis},
     reason::Rejection,
     request::{Home, Payment},
@@ -60,6 +61,8 @@ pub struct Settings {
     pub economics: EconomicsSettings,
     /// How payments are known by an id of their payer's.
     pub identifier: IdentifierSettings,
+    /// How long this relayer keeps its transactions in a shared ledger without being heard of.
+    pub lease: std::time::Duration,
 }
 
 /// The relayer without its HTTP.
@@ -69,6 +72,7 @@ pub struct Engine {
     pub(crate) accounts: Accounts,
     pub(crate) blockhashes: Blockhashes,
     pub(crate) ledger: Ledger,
+    pub(crate) lease: Lease,
     pub(crate) signers: Signers,
     pub(crate) snapshots: Snapshots,
     pub(crate) desk: Desk,
@@ -246,6 +250,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             closing: CancellationToken::new(),
+            lease: Lease::new(settings.lease, ledger.backend() == Backend::Postgres),
             settings,
             chain,
             ledger,

@@ -28,13 +28,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     batch::{Item, unexpected},
     chain::{
-        CLOCK, Depth, MAX_STATUSES, TransactionError,
+        CLOCK, Depth, Failure, MAX_STATUSES, TransactionError,
         notices::{Notice, Notices},
     },
     desk::Answer,
     economics::Terms,
     engine::{Engine, Unavailable},
+    lease::Term,
     ledger::{Attempt, Backend, Candidate, LedgerError, Means, PaymentRow, State, record::Landing},
+    proof::{Judgement, NonceWitness},
     reason::{ExactReason, Reason, Rejection},
     snapshot::{exists, lookup, time},
 };
@@ -51,10 +53,8 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 const YOUNG: u32 = 7;
 /// While payments are at work, finality is asked about when it is overdue for this long.
 const NO_HURRY: Duration = Duration::from_secs(60);
-/// How long a replica that is not heard of keeps its transactions.
-const LEASE: Duration = Duration::from_secs(15);
-/// How often it is heard of.
-const HEARTBEAT: Duration = Duration::from_secs(3);
+/// Expired payments whose nonce accounts are asked for at once, with the clock.
+const MAX_WITNESSES: usize = 99;
 /// A payment whose transactions failed so often before, for no reason of its own, is given up: every failure costs a fee.
 const MAX_FAILURES: u32 = 3;
 
@@ -67,6 +67,8 @@ pub struct Sent {
     pub wire: Arc<Vec<u8>>,
     /// The last block that may hold it.
     pub last_valid_block_height: u64,
+    /// The slot of the block whose hash it was signed with.
+    pub signed_slot: u64,
     /// What it costs, in lamports.
     pub fee_lamports: u64,
     /// Its payments, in the order of its entries.
@@ -105,11 +107,15 @@ impl Carried {
 struct Open {
     wire: Arc<Vec<u8>>,
     last_valid_block_height: u64,
+    /// Not known of one that an earlier version signed.
+    signed_slot: Option<u64>,
     fee_lamports: u64,
     payments: Vec<Carried>,
     /// When it was taken up here.
     since: Instant,
     last_sent: Option<Instant>,
+    /// What it did was written down in a commit that did not come back: it is to be written, or read, once more.
+    unheard: bool,
 }
 
 /// A transaction in a block that the cluster has voted for.
@@ -183,8 +189,10 @@ impl Handover {
 
 /// Says that this relayer lives, and takes over what those that do not have left.
 pub(crate) async fn heartbeat(engine: &Engine) -> Result<(), LedgerError> {
-    let lease = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
-    let taken = engine.ledger.heartbeat(lease).await?;
+    let millis = i64::try_from(engine.lease.length().as_millis()).unwrap_or(i64::MAX);
+    let begun = std::time::Instant::now();
+    let taken = engine.ledger.heartbeat(millis).await?;
+    engine.lease.renew(begun);
     if taken > 0 {
         tracing::warn!(
             transactions = taken,
@@ -196,7 +204,7 @@ pub(crate) async fn heartbeat(engine: &Engine) -> Result<(), LedgerError> {
 
 /// Beats until `stop`. On its own, so that a chain that does not answer cannot make this relayer look dead.
 pub(crate) async fn beat(engine: Arc<Engine>, stop: CancellationToken) {
-    let mut beats = interval(HEARTBEAT);
+    let mut beats = interval(engine.lease.beat());
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -264,6 +272,9 @@ async fn follow_on(engine: Arc<Engine>, mut notices: Notices) {
         open: HashMap::new(),
         ended: Default::default(),
         sends: Arc::new(Semaphore::new(MAX_SENDS)),
+        known_in: None,
+        rest: None,
+        pause: settings.poll(),
         engine,
     };
     let mut batch = Vec::new();
@@ -284,7 +295,7 @@ async fn follow_on(engine: Arc<Engine>, mut notices: Notices) {
                 }
                 follower.hear(told.drain(..)).await;
             }
-            _ = looks.tick(), if follower.has_work() => {
+            _ = looks.tick(), if follower.has_work() && follower.is_rested() => {
                 // What comes by itself is not asked for, unless it does not come.
                 let patience = if notices.connected() {
                     PATIENCE
@@ -306,6 +317,13 @@ struct Follower {
     ended: [HashSet<Signature>; 2],
     /// Places for repeated sends.
     sends: Arc<Semaphore>,
+    /// The term in which the ledger last said which transactions are this relayer's.
+    known_in: Option<Term>,
+    /// Nothing is asked before this, because the last question failed.
+    rest: Option<Instant>,
+    /// The rest after the next failure: longer with each, so that what is down for long is not asked in vain, and told
+    /// of, every few milliseconds.
+    pause: Duration,
 }
 
 impl Follower {
@@ -320,12 +338,29 @@ impl Follower {
         let open = Open {
             wire: sent.wire,
             last_valid_block_height: sent.last_valid_block_height,
+            signed_slot: Some(sent.signed_slot),
             fee_lamports: sent.fee_lamports,
             payments: sent.payments,
             since: Instant::now(),
             last_sent: Some(Instant::now()),
+            unheard: false,
         };
         self.open.insert(sent.signature, open);
+    }
+
+    fn is_rested(&self) -> bool {
+        self.rest.is_none_or(|until| Instant::now() >= until)
+    }
+
+    fn failed(&mut self) {
+        self.rest = Some(Instant::now() + self.pause);
+        let longest = self.engine.settings.chain.rebroadcast();
+        self.pause = (self.pause * 2).min(longest);
+    }
+
+    fn succeeded(&mut self) {
+        self.rest = None;
+        self.pause = self.engine.settings.chain.poll();
     }
 
     fn has_work(&self) -> bool {
@@ -348,8 +383,10 @@ impl Follower {
 
     /// Asks what became of everything that is open and was taken up longer ago than `patience`.
     async fn look(&mut self, patience: Duration) {
+        self.rest = None;
         if let Err(error) = self.watch().await {
             tracing::warn!(%error, "the ledger could not be asked about payments that others settle");
+            self.failed();
         }
         let signatures: Vec<Signature> = self
             .open
@@ -361,8 +398,12 @@ impl Follower {
             // Unknown stays unknown: the next look asks again.
             if let Err(error) = self.ask(chunk, false).await {
                 tracing::warn!(%error, open = self.open.len(), "open transactions could not be followed");
+                self.failed();
                 return;
             }
+        }
+        if self.rest.is_none() {
+            self.succeeded();
         }
     }
 
@@ -399,6 +440,7 @@ impl Follower {
     /// stays open, and is asked about again.
     async fn record_all(&mut self, landed: Vec<Landed>) {
         let records = join_all(landed.iter().map(|landed| self.record(landed))).await;
+        let mut failed = false;
         for (landed, record) in landed.iter().zip(records) {
             match record {
                 Ok(Some(record)) => {
@@ -411,8 +453,16 @@ impl Follower {
                 // What the others did is written down by now, and has to be told all the same.
                 Err(error) => {
                     tracing::warn!(transaction = %landed.signature, %error, "what a landed transaction did is not known yet");
+                    failed = true;
+                    let unheard = matches!(error, Unavailable::Ledger(LedgerError::Commit(_)));
+                    if let Some(open) = self.open.get_mut(&landed.signature) {
+                        open.unheard |= unheard;
+                    }
                 }
             }
+        }
+        if failed {
+            self.failed();
         }
     }
 
@@ -424,6 +474,7 @@ impl Follower {
         };
         let count = open.payments.len();
         let mut outcomes = Vec::with_capacity(count);
+        let of_all = landed.error.as_ref().and_then(refusal_of_all);
         match (&landed.error, count) {
             (None, 1) => {
                 for carried in &open.payments {
@@ -480,11 +531,13 @@ impl Follower {
                     outcomes.push((carried.digest, outcome));
                 }
             }
-            // A whole batch fails for a reason that is none of its payments', or of one: each is tried alone.
+            // A whole batch fails for a reason that is none of its payments', or of one, and each is tried alone; or for
+            // one that is all of theirs.
             (Some(error), _) => {
                 tracing::warn!(transaction = %signature, %error, payments = count, "a batch failed as a whole");
-                let untouched = || Outcome::Here(Landing::Untouched);
-                outcomes.extend(open.payments.iter().map(|c| (c.digest, untouched())));
+                let landing = of_all.map_or(Landing::Untouched, Landing::Refused);
+                let outcome = |c: &Carried| (c.digest, Outcome::Here(landing.clone()));
+                outcomes.extend(open.payments.iter().map(outcome));
             }
         }
         let landings = outcomes
@@ -662,9 +715,23 @@ impl Follower {
     }
 
     /// Follows what the ledger says is this relayer's and that it does not follow yet: after a start, and after taking
-    /// over.
+    /// over. What is another's by now, or was ended by it, is left to that one.
     async fn take_up(&mut self) -> Result<(), Unavailable> {
-        for transaction in self.engine.ledger.open_transactions().await? {
+        let term = self.engine.lease.term();
+        let ours = self.engine.ledger.open_transactions().await?;
+        self.known_in = Some(term);
+        // Everything that is followed was on disk before the ledger was asked.
+        let open: HashSet<Signature> = ours.iter().map(|ours| ours.signature).collect();
+        let lost = self
+            .open
+            .extract_if(|signature, lost| !lost.unheard && !open.contains(signature));
+        for (signature, lost) in lost {
+            tracing::warn!(transaction = %signature, "another relayer has taken a transaction over");
+            for carried in lost.payments {
+                self.engine.follower.watch(carried.digest);
+            }
+        }
+        for transaction in ours {
             if self.open.contains_key(&transaction.signature) {
                 continue;
             }
@@ -693,10 +760,12 @@ impl Follower {
             let open = Open {
                 wire: Arc::new(transaction.wire),
                 last_valid_block_height: transaction.last_valid_block_height,
+                signed_slot: transaction.signed_slot,
                 fee_lamports,
                 payments: transaction.digests.into_iter().map(carried).collect(),
                 since: Instant::now(),
                 last_sent: None,
+                unheard: false,
             };
             self.open.entry(transaction.signature).or_insert(open);
         }
@@ -705,13 +774,16 @@ impl Follower {
 
     /// Sends again what has not landed for a while.
     fn rebroadcast(&mut self) {
+        // Whoever slept may have been taken over meanwhile.
+        let held = |term: &Term| self.engine.lease.is_held(*term);
+        let Some(term) = self.known_in.filter(held) else {
+            return;
+        };
         let pause = self.engine.settings.chain.rebroadcast();
         let now = Instant::now();
         for (signature, open) in &mut self.open {
-            if open
-                .last_sent
-                .is_some_and(|sent| now.duration_since(sent) < pause)
-            {
+            let fresh = |sent| now.duration_since(sent) < pause;
+            if open.unheard || open.last_sent.is_some_and(fresh) {
                 continue;
             }
             // Not waited for: a node that is slow must not keep the others' answers from being read.
@@ -723,6 +795,9 @@ impl Follower {
                 (Arc::clone(&self.engine), Arc::clone(&open.wire), *signature);
             self.engine.tasks.spawn(async move {
                 let _place = place;
+                if !engine.lease.is_held(term) {
+                    return;
+                }
                 match engine.chain.send(&wire).await {
                     Ok(()) => {
                         tracing::debug!(transaction = %signature, "sent again");
@@ -744,8 +819,8 @@ impl Follower {
         if self.open.values().all(is_young) {
             return Ok(());
         }
-        // In this order: the height first, the search after it. The other way round a transaction could
-        // land between the two.
+        // In this order: the height first, the search after it, and how far back that went last. The other way round a
+        // transaction could land, or be forgotten, between the two.
         let height = self.engine.chain.finalized_block_height().await?;
         let past: Vec<Signature> = self
             .open
@@ -754,9 +829,22 @@ impl Follower {
             .map(|(signature, _)| *signature)
             .collect();
         for chunk in past.chunks(MAX_STATUSES) {
-            for dead in self.ask(chunk, true).await? {
+            let unseen = self.ask(chunk, true).await?;
+            if unseen.is_empty() {
+                continue;
+            }
+            let first = self.engine.chain.first_slot().await?;
+            for dead in unseen {
+                let signed = self.open.get(&dead).and_then(|open| open.signed_slot);
+                if signed.is_some_and(|slot| first > slot) {
+                    tracing::warn!(
+                        transaction = %dead, first, signed,
+                        "no node's memory goes back to when a transaction was signed: add one to more_rpc_urls whose does"
+                    );
+                    continue;
+                }
                 tracing::info!(transaction = %dead, height, "transaction can no longer land");
-                self.engine.ledger.bury(dead).await?;
+                self.engine.ledger.bury(dead, height).await?;
                 if let Some(open) = self.open.remove(&dead) {
                     for carried in open.payments {
                         self.engine
@@ -778,31 +866,12 @@ impl Follower {
         }
         let clock = engine.chain.accounts(&[CLOCK], Depth::Finalized).await?;
         let now = time(clock.first().and_then(Option::as_ref))?;
+        let (late, rows): (Vec<PaymentRow>, Vec<PaymentRow>) =
+            rows.into_iter().partition(|row| can_expire(row, now));
+        self.expire(&late).await?;
         for row in rows {
             engine.desk.restore(&row);
             let digest = hex::encode(row.payment.digest);
-            let intent = row.payment.intent();
-            if intent.is_none() || now > row.payment.expires_at {
-                let rejection = match intent {
-                    Some(_) => Rejection::skip_because(
-                        Skip::Expired,
-                        "no transaction of this payment landed before it expired, and none can any more",
-                    ),
-                    // Its payer signed that transaction and no other.
-                    None => expired_transfer(),
-                };
-                if engine
-                    .ledger
-                    .expire(row.payment.digest, rejection.clone())
-                    .await?
-                {
-                    tracing::warn!(%digest, "payment expired without landing");
-                    engine
-                        .desk
-                        .ended(&row.payment.digest, State::Expired, &rejection, None);
-                }
-                continue;
-            }
             let in_line = engine
                 .desk
                 .seat(&row.payment.digest)
@@ -826,6 +895,47 @@ impl Follower {
                 // Not final: what is missing now may come back until it expires, and costs nothing meanwhile.
                 None => {
                     tracing::warn!(%digest, "cannot be signed again now: an account it needs cannot be read")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes payments whose every transaction is dead and for which none can be signed any more, with what their nonce
+    /// accounts say.
+    async fn expire(&self, late: &[PaymentRow]) -> Result<(), Unavailable> {
+        let engine = &self.engine;
+        for rows in late.chunks(MAX_WITNESSES) {
+            let nonces: Vec<_> = rows
+                .iter()
+                .map(|row| row.payment.intent().map(|i| i.nonce))
+                .collect();
+            let mut keys = vec![CLOCK];
+            keys.extend(nonces.iter().flatten().map(|nonce| nonce.account));
+            let accounts = engine.chain.accounts(&keys, Depth::Finalized).await?;
+            let mut accounts = accounts.iter().map(Option::as_ref);
+            let chain_time = time(accounts.next().flatten())?;
+            for (row, nonce) in rows.iter().zip(nonces) {
+                let (rejection, nonce) = match nonce {
+                    // Its payer signed that transaction and no other.
+                    None => (expired_transfer(), NonceWitness::Silent),
+                    Some(nonce) => {
+                        let account = accounts.next().flatten().filter(|account| exists(account));
+                        let witness = NonceWitness::ask(&lookup(account), &nonce);
+                        (expired_intent(witness), witness)
+                    }
+                };
+                // Another node may be behind the one that told the time before.
+                if !can_expire(row, chain_time) {
+                    continue;
+                }
+                engine.desk.restore(row);
+                let digest = row.payment.digest;
+                let judgement = Judgement { chain_time, nonce };
+                let expired = engine.ledger.expire(digest, judgement, rejection.clone());
+                if expired.await? {
+                    tracing::warn!(digest = %hex::encode(digest), ?nonce, "payment expired without landing");
+                    engine.desk.ended(&digest, State::Expired, &rejection, None);
                 }
             }
         }
@@ -946,12 +1056,39 @@ fn failed_transfer(error: &TransactionError) -> Rejection {
     )
 }
 
+/// Whether nobody can sign a transaction for a payment any more, whose last one is dead.
+fn can_expire(row: &PaymentRow, chain_time: i64) -> bool {
+    row.payment.intent().is_none() || chain_time > row.payment.expires_at
+}
+
+/// An intent that has expired, and whose every transaction is dead.
+fn expired_intent(witness: NonceWitness) -> Rejection {
+    Rejection::skip_because(
+        Skip::Expired,
+        if witness == NonceWitness::Used {
+            "no transaction that was signed here for this payment landed before it expired, and none can any more; but its \
+             nonce is used, by another payment or by this one through another relayer"
+        } else {
+            "no transaction of this payment landed before it expired, and none can any more"
+        },
+    )
+}
+
 /// A transfer whose one transaction is dead.
 fn expired_transfer() -> Rejection {
     Rejection::new(
         Reason::Exact(ExactReason::TransactionFailed),
         "the transaction did not land while its blockhash lived, and can no longer: sign another",
     )
+}
+
+/// Why the program refused the instruction itself, paused for instance: every payment of it would fare alike alone, and
+/// each would cost a fee once more.
+fn refusal_of_all(error: &TransactionError) -> Option<Rejection> {
+    if !matches!(error.failure(), Failure::Program(_)) {
+        return None;
+    }
+    Rejection::of_failure(error).filter(|rejection| rejection.reason != Reason::UnexpectedSettle)
 }
 
 /// Notes that something waits for the next time.

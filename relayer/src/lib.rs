@@ -3,9 +3,9 @@
 //! Reading order: [`request`] (what comes in), [`snapshot`] (what the chain says about it), [`verify`] (the
 //! judgement), [`exact`] (the stock scheme), [`economics`] (whether it pays), [`desk`] (what is at work), [`settle`] (how
 //! a call is answered), [`identifier`] (how the same call is answered again), [`batch`] (how payments share a
-//! transaction), [`ledger`] (what is on disk before anything is sent), [`follow`] (how it ends), [`http`] (how it is
-//! asked), [`guard`] (by whom, and how often). [`chores`] and [`onboard`] are what is done beside payments. [`engine`]
-//! holds them together and [`Relayer`] runs them.
+//! transaction), [`ledger`] (what is on disk before anything is sent), [`follow`] (how it ends), [`proof`] (how that is
+//! shown), [`http`] (how it is asked), [`guard`] (by whom, and how often). [`chores`] and [`onboard`] are what is done
+//! beside payments. [`engine`] holds them together and [`Relayer`] runs them.
 
 pub mod batch;
 pub mod budget;
@@ -21,8 +21,10 @@ pub mod guard;
 pub mod http;
 pub mod identifier;
 pub mod keys;
+pub mod lease;
 pub mod ledger;
 pub mod onboard;
+pub mod proof;
 pub mod reason;
 pub mod request;
 mod run;

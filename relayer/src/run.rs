@@ -316,6 +316,7 @@ async fn engine(
         onboard: config.onboard.clone(),
         economics: config.economics.clone(),
         identifier: config.payment_identifier,
+        lease: config.lease(),
     };
     Ok(Arc::new(Engine::new(Parts {
         settings,

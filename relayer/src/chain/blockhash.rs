@@ -118,6 +118,12 @@ impl Blockhashes {
         seen.get(hash).copied().unwrap_or_else(bound)
     }
 
+    /// The slot in which the newest was given: whatever is signed from now on lands in no earlier one.
+    pub fn newest_slot(&self) -> u64 {
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        newest.map_or(0, |(blockhash, _)| blockhash.slot)
+    }
+
     fn seen(&self) -> MutexGuard<'_, HashMap<Hash, u64>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -52,6 +52,8 @@ pub struct Blockhash {
     pub hash: Hash,
     /// The last block that may hold a transaction with it.
     pub last_valid_block_height: u64,
+    /// The slot in which a node gave it: a transaction with it lands in none before.
+    pub slot: u64,
 }
 
 /// What became of a transaction that a node knows.
@@ -149,8 +151,13 @@ pub trait Chain: Send + Sync + 'static {
     /// A blockhash for a new transaction.
     async fn latest_blockhash(&self) -> Result<Blockhash, ChainError>;
 
-    /// The height of the newest finalized block.
+    /// The height of the newest finalized block. What is asked with `history` afterwards is answered by a node that has
+    /// seen that block, or not at all.
     async fn finalized_block_height(&self) -> Result<u64, ChainError>;
+
+    /// The slot of the first block of which the node still has the transactions. About what landed earlier its "not
+    /// known" says nothing.
+    async fn first_slot(&self) -> Result<u64, ChainError>;
 
     /// Sends a transaction. An error does not mean that it was not sent.
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError>;

@@ -152,6 +152,17 @@ impl Chain for ChainPool {
         lowest.ok_or_else(none)
     }
 
+    /// The latest of all nodes: nothing is dead as long as one of them may have forgotten it.
+    async fn first_slot(&self) -> Result<u64, ChainError> {
+        let answers = self.all(|node| async move { node.first_slot().await });
+        let mut latest: Option<u64> = None;
+        for answer in answers.await {
+            let slot = answer?;
+            latest = Some(latest.map_or(slot, |other| other.max(slot)));
+        }
+        latest.ok_or_else(none)
+    }
+
     /// By every node: one that takes it is enough.
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError> {
         let wire = Arc::new(wire.to_vec());

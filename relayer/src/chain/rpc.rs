@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -26,11 +29,19 @@ const MAX_DATA: usize = 64 * 1024;
 pub struct RpcChain {
     client: RpcClient,
     timeout: Duration,
+    /// The highest finalized slot that it was asked about: what answers from before that is behind.
+    seen: AtomicU64,
 }
 
 #[derive(Deserialize)]
 struct InContext<T> {
+    context: Context,
     value: T,
+}
+
+#[derive(Deserialize)]
+struct Context {
+    slot: u64,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +94,7 @@ impl RpcChain {
         Self {
             client: RpcClient::new_with_timeout(url.expose().to_owned(), timeout),
             timeout,
+            seen: AtomicU64::new(0),
         }
     }
 
@@ -182,13 +194,30 @@ impl Chain for RpcChain {
                 .parse()
                 .map_err(|_| unreadable(METHOD, "the hash is not base58"))?,
             last_valid_block_height: answer.value.last_valid_block_height,
+            slot: answer.context.slot,
         })
     }
 
     async fn finalized_block_height(&self) -> Result<u64, ChainError> {
-        let params = json!([{"commitment": Depth::Finalized.name()}]);
-        self.call("getBlockHeight", RpcRequest::GetBlockHeight, params)
-            .await
+        // Behind one address there may be many machines: none that is behind what another said before.
+        let seen = self.seen.load(Ordering::Relaxed);
+        let params = json!([{"commitment": Depth::Finalized.name(), "minContextSlot": seen}]);
+        let height = self
+            .call("getBlockHeight", RpcRequest::GetBlockHeight, params.clone())
+            .await?;
+        // After the height, so that it is no earlier block's.
+        let slot = self.call("getSlot", RpcRequest::GetSlot, params).await?;
+        self.seen.fetch_max(slot, Ordering::Relaxed);
+        Ok(height)
+    }
+
+    async fn first_slot(&self) -> Result<u64, ChainError> {
+        self.call(
+            "getFirstAvailableBlock",
+            RpcRequest::GetFirstAvailableBlock,
+            Value::Null,
+        )
+        .await
     }
 
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError> {
@@ -217,6 +246,16 @@ impl Chain for RpcChain {
             .await?;
         if answer.value.len() != signatures.len() {
             return Err(unreadable(METHOD, "another number of statuses than asked"));
+        }
+        let seen = self.seen.load(Ordering::Relaxed);
+        if history && answer.context.slot < seen {
+            return Err(ChainError {
+                method: METHOD,
+                problem: format!(
+                    "the node is at slot {}, behind the finalized slot {seen}: what it does not know may have landed",
+                    answer.context.slot
+                ),
+            });
         }
         let read = |status: WireStatus| Status {
             slot: status.slot,

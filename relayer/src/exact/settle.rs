@@ -245,6 +245,7 @@ impl Engine {
             Ok(signed) => signed,
             Err(error) => return self.desk.release(&digest, Answer::Unavailable(error)),
         };
+        let term = self.lease.term();
         let mut tries = 1;
         let sealed = loop {
             let candidate = Candidate::New(Box::new((*payment).clone())).charged(charge);
@@ -286,7 +287,7 @@ impl Engine {
             digest,
             otherwise: Otherwise::Nothing,
         }];
-        self.launch(signed, carried).await;
+        self.launch(signed, carried, term).await;
     }
 
     fn sign_transfer(
@@ -309,6 +310,8 @@ impl Engine {
             last_valid_block_height: self
                 .blockhashes
                 .last_valid(transaction.message.recent_blockhash()),
+            // Without this relayer's signature it could not have landed before now.
+            signed_slot: self.blockhashes.newest_slot(),
             fee_payer,
             fee_lamports,
             service,

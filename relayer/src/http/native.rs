@@ -20,6 +20,7 @@ use crate::{
     chain::{CLOCK, RawAccount},
     engine::{Engine, Unavailable},
     ledger::{NewPayment, PaymentRow, State as PaymentState},
+    proof::Proof,
     snapshot::{Lookup, config_address, exists, lookup, time},
     verify::check_mint,
 };
@@ -84,6 +85,9 @@ pub struct IntentView {
     /// Every transaction ever signed for it, the first first. Left out where payments are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<String>,
+    /// What is certain about it. Left out where payments are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// Unix milliseconds of the relayer's clock.
     pub created_at: i64,
     /// Unix milliseconds of the relayer's clock.
@@ -104,21 +108,30 @@ pub(super) async fn intent(
     {
         // Between a good judgement and a signature it is in memory alone.
         if matches!(state, PaymentState::Admitted | PaymentState::Batched) {
-            return Ok(Json(view(&payment, state)));
+            return Ok(Json(IntentView {
+                proof: Some(Proof::none_yet()),
+                ..view(&payment, state)
+            }));
         }
         // Signed since the ledger was asked.
         row = engine.ledger.payment(&key).await.map_err(unavailable)?;
     }
     let row = row.ok_or_else(|| {
-            ApiError::not_found(
-                "intent_not_found",
-                "this relayer has never signed a transaction for a payment with this digest; that alone does not \
-                 prove that it was not settled by another one",
-            )
-        })?;
-    let attempts = engine.ledger.signatures(&key).await.map_err(unavailable)?;
+        ApiError::not_found(
+            "intent_not_found",
+            "unknown: this relayer has never signed a transaction for a payment with this digest, so it can neither \
+             say that the payment landed nor that it never will; another relayer may have settled it",
+        )
+    })?;
+    // After the row: whatever it says has ended is in there.
+    let traces = engine.ledger.traces(&key).await.map_err(unavailable)?;
+    let judgement = engine.ledger.judgement(&key).await.map_err(unavailable)?;
     Ok(Json(IntentView {
-        attempts: attempts.iter().map(ToString::to_string).collect(),
+        attempts: traces
+            .iter()
+            .map(|trace| trace.signature.to_string())
+            .collect(),
+        proof: Some(Proof::of(&row, &traces, judgement)),
         ..row_view(row)
     }))
 }
@@ -240,6 +253,7 @@ fn view(payment: &NewPayment, state: PaymentState) -> IntentView {
         reason: None,
         message: None,
         attempts: Vec::new(),
+        proof: None,
         created_at: 0,
         updated_at: 0,
     }

@@ -73,11 +73,13 @@ impl Engine {
     pub async fn readiness(&self) -> ReadyView {
         let mut checks = vec![Check::new(
             "ledger",
-            self.ledger
-                .ping()
-                .await
-                .map(|()| "answers".to_owned())
-                .map_err(|_| "does not answer: see the log, and the disk".to_owned()),
+            match self.ledger.ping().await {
+                Err(_) => Err("does not answer: see the log, and the disk".to_owned()),
+                Ok(()) if self.ledger.is_refusing() => {
+                    Err("refuses changes: see the log, and the disk".to_owned())
+                }
+                Ok(()) => Ok("answers".to_owned()),
+            },
         )];
         checks.extend(self.chain_checks().await);
         ReadyView {

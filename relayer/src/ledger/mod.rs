@@ -19,7 +19,10 @@ pub mod seal;
 pub mod totals;
 mod writer;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use sqlx::{AnyPool, any::AnyPoolOptions, migrate::Migrator};
 
@@ -35,6 +38,8 @@ use writer::Writer;
 static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
 
+/// How long a refused change speaks against the ledger.
+const REFUSING: Duration = Duration::from_secs(10);
 /// Connections for reading.
 const READERS: u32 = 4;
 
@@ -54,6 +59,8 @@ pub struct Ledger {
     replica: String,
     reader: AnyPool,
     writer: Writer,
+    /// When it last refused a change that mattered.
+    refused: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Backend {
@@ -136,6 +143,7 @@ impl Ledger {
             replica: replica.to_owned(),
             writer: Writer::start(pool, backend),
             reader,
+            refused: Arc::default(),
         })
     }
 
@@ -151,16 +159,26 @@ impl Ledger {
 
     /// Whether it answers to writes.
     pub async fn ping(&self) -> Result<(), LedgerError> {
-        self.write(|connection| {
+        let replica = self.replica.clone();
+        self.quietly(|connection| {
             Box::pin(async move {
-                // Changes no row, and is refused by a database that only reads.
-                sqlx::query("UPDATE replicas SET alive_until = alive_until WHERE id = ''")
+                // Changes nothing and is written all the same, which a database that only reads refuses, and most full
+                // disks.
+                sqlx::query("UPDATE replicas SET alive_until = alive_until WHERE id = $1")
+                    .bind(replica)
                     .execute(connection)
                     .await?;
                 Ok(())
             })
         })
         .await
+    }
+
+    /// Whether it has refused a change a moment ago, and taken none since. A server whose disk is full may well have room
+    /// for a ping.
+    pub fn is_refusing(&self) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.is_some_and(|at| at.elapsed() < REFUSING)
     }
 
     /// Closes it; what is open is finished first.

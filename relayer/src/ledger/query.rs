@@ -10,6 +10,7 @@ use super::{
     Attempt, Ledger, LedgerError, OpenTransaction, PaymentRow, placeholders,
     row::{column, digest as read_digest, from_sql, parse, read_attempt, read_payment, small},
 };
+use crate::proof::{Judgement, NonceWitness, Trace};
 
 use crate::{guard::failures::Failure, reason::Rejection};
 
@@ -72,6 +73,55 @@ impl Ledger {
         rows.iter().map(|row| column(row, "signature")).collect()
     }
 
+    /// Every transaction ever made for a payment, the first first, with what a proof says of it.
+    pub async fn traces(&self, digest: &Digest) -> Result<Vec<Trace>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT t.signature, a.position, t.outcome, t.slot, t.finalized, t.last_valid_block_height, t.dead_height \
+             FROM attempts a JOIN transactions t ON t.signature = a.signature WHERE a.digest = $1 \
+             ORDER BY t.signed_at, t.signature",
+        )
+        .bind(hex::encode(digest))
+        .fetch_all(&self.reader)
+        .await?;
+        let number = |row: &AnyRow, name: &'static str| {
+            let value: Option<i64> = row.try_get(name)?;
+            value.map(|value| from_sql(value, name)).transpose()
+        };
+        rows.iter()
+            .map(|row| {
+                Ok(Trace {
+                    signature: column(row, "signature")?,
+                    position: small(row, "position")?,
+                    outcome: row.try_get("outcome")?,
+                    slot: number(row, "slot")?,
+                    finalized: row.try_get::<i64, _>("finalized")? != 0,
+                    last_valid_block_height: from_sql(
+                        row.try_get("last_valid_block_height")?,
+                        "last_valid_block_height",
+                    )?,
+                    dead_height: number(row, "dead_height")?,
+                })
+            })
+            .collect()
+    }
+
+    /// What was seen when a payment was found impossible; `None` if it was not, or by an earlier version.
+    pub async fn judgement(&self, digest: &Digest) -> Result<Option<Judgement>, LedgerError> {
+        let row = sqlx::query(
+            "SELECT judged_at, nonce_witness FROM payments WHERE digest = $1 AND state = 'expired'",
+        )
+        .bind(hex::encode(digest))
+        .fetch_optional(&self.reader)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let judged_at: Option<i64> = row.try_get("judged_at")?;
+        let witness: Option<String> = row.try_get("nonce_witness")?;
+        Ok(judged_at.map(|chain_time| Judgement {
+            chain_time,
+            nonce: NonceWitness::of_str(witness.as_deref().unwrap_or_default()),
+        }))
+    }
+
     /// A transaction of a payment.
     pub async fn attempt(
         &self,
@@ -104,7 +154,7 @@ impl Ledger {
     /// This replica's transactions whose fate is open, the oldest first.
     pub async fn open_transactions(&self) -> Result<Vec<OpenTransaction>, LedgerError> {
         let rows = sqlx::query(
-            "SELECT t.signature, t.wire, t.last_valid_block_height, a.digest FROM transactions t \
+            "SELECT t.signature, t.wire, t.last_valid_block_height, t.signed_slot, a.digest FROM transactions t \
              JOIN attempts a ON a.signature = t.signature WHERE t.outcome = 'open' AND t.replica = $1 \
              ORDER BY t.signed_at, t.signature, a.position",
         )
@@ -125,6 +175,10 @@ impl Ledger {
                         row.try_get("last_valid_block_height")?,
                         "last_valid_block_height",
                     )?,
+                    signed_slot: row
+                        .try_get::<Option<i64>, _>("signed_slot")?
+                        .map(|slot| from_sql(slot, "signed_slot"))
+                        .transpose()?,
                     digests: vec![digest],
                 }),
             }

@@ -1,6 +1,6 @@
 //! What is written about payments that were signed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use sluice_intent::Digest;
 use solana_signature::Signature;
@@ -12,7 +12,11 @@ use super::{
     totals::{self, Sums},
     unix_millis,
 };
-use crate::reason::Rejection;
+use crate::{proof::Judgement, reason::Rejection};
+
+/// How often the ledger is asked whether a success was taken in a commit that did not come back, and the pause between.
+const TAKE_TRIES: u32 = 20;
+const TAKE_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a landed transaction did with one of its payments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,8 @@ impl Ledger {
     /// changed: another transaction of the same payment may have been faster.
     ///
     /// A transaction that was called dead and landed after all still counts: the chain is right.
+    ///
+    /// May be repeated after an error: a success that it gave away without anybody hearing of it is given again.
     pub async fn land(
         &self,
         signature: Signature,
@@ -51,32 +57,52 @@ impl Ledger {
         failed: bool,
         landings: Vec<(Digest, Landing)>,
     ) -> Result<Vec<Digest>, LedgerError> {
+        let replica = self.replica.clone();
         self.write(move |connection| {
-            Box::pin(async move { land(connection, &signature, slot, failed, landings).await })
+            Box::pin(
+                async move { land(connection, &replica, &signature, slot, failed, landings).await },
+            )
         })
         .await
     }
 
-    /// Records that a transaction can never land.
-    pub async fn bury(&self, signature: Signature) -> Result<(), LedgerError> {
+    /// Records that a transaction can never land: at the finalized block `height` its blockhash was dead, and no node
+    /// knew it afterwards.
+    pub async fn bury(&self, signature: Signature, height: u64) -> Result<(), LedgerError> {
         self.write(move |connection| {
             Box::pin(async move {
-                close(connection, &signature.to_string(), "dead", None).await?;
+                let text = signature.to_string();
+                sqlx::query(
+                    "UPDATE transactions SET dead_height = $1 WHERE signature = $2 AND outcome = 'open'",
+                )
+                .bind(to_sql(height))
+                .bind(&text)
+                .execute(&mut *connection)
+                .await?;
+                close(connection, &text, "dead", None).await?;
                 Ok(())
             })
         })
         .await
     }
 
-    /// Closes a payment whose intent has expired and whose every transaction is dead.
-    pub async fn expire(&self, digest: Digest, rejection: Rejection) -> Result<bool, LedgerError> {
+    /// Closes a payment whose intent has expired and whose every transaction is dead, with what was seen then.
+    pub async fn expire(
+        &self,
+        digest: Digest,
+        judgement: Judgement,
+        rejection: Rejection,
+    ) -> Result<bool, LedgerError> {
         self.write(move |connection| {
             Box::pin(async move {
                 let done = sqlx::query(
-                    "UPDATE payments SET state = 'expired', reason = $1, message = $2, updated_at = $3 \
-                     WHERE digest = $4 AND state IN ('signed', 'sent') AND NOT EXISTS \
+                    "UPDATE payments SET state = 'expired', judged_at = $1, nonce_witness = $2, reason = $3, \
+                     message = $4, updated_at = $5 \
+                     WHERE digest = $6 AND state IN ('signed', 'sent') AND NOT EXISTS \
                      (SELECT 1 FROM attempts a WHERE a.digest = payments.digest AND a.live = 1)",
                 )
+                .bind(judgement.chain_time)
+                .bind(judgement.nonce.as_str())
                 .bind(rejection.reason.as_str().into_owned())
                 .bind(rejection.message)
                 .bind(unix_millis())
@@ -116,13 +142,31 @@ impl Ledger {
 
     /// Takes the one success of a paid payment. True for exactly one caller, ever, on any replica.
     pub async fn take_success(&self, digest: Digest) -> Result<bool, LedgerError> {
+        let taker = format!("{:032x}", rand::random::<u128>());
+        let mut unheard = false;
+        let mut tries = 1;
+        loop {
+            let taken = self.take_success_as(digest, taker.clone()).await;
+            unheard |= matches!(taken, Err(LedgerError::Commit(_)));
+            // Perhaps it is taken, and then nobody else can ever have it: the name tells, once the ledger does.
+            if taken.is_ok() || !unheard || tries == TAKE_TRIES {
+                return taken;
+            }
+            tries += 1;
+            tokio::time::sleep(TAKE_PAUSE).await;
+        }
+    }
+
+    async fn take_success_as(&self, digest: Digest, taker: String) -> Result<bool, LedgerError> {
         self.write(move |connection| {
             Box::pin(async move {
                 let done = sqlx::query(
-                    "UPDATE payments SET answered = 1 WHERE digest = $1 AND answered = 0 \
-                     AND state IN ('confirmed', 'finalized')",
+                    "UPDATE payments SET answered = 1, answered_by = $1 WHERE digest = $2 \
+                     AND (answered = 0 OR answered_by = $3) AND state IN ('confirmed', 'finalized')",
                 )
+                .bind(taker.clone())
                 .bind(hex::encode(digest))
+                .bind(taker)
                 .execute(connection)
                 .await?;
                 Ok(done.rows_affected() == 1)
@@ -134,6 +178,7 @@ impl Ledger {
 
 async fn land(
     connection: &mut AnyConnection,
+    replica: &str,
     signature: &Signature,
     slot: u64,
     failed: bool,
@@ -178,18 +223,21 @@ async fn land(
             }
         }
     }
-    for (answered, digests) in paid {
+    for (answered, mut digests) in paid {
         // Whatever the ledger thought of it before: the tokens have moved.
         let sql = format!(
             "UPDATE payments SET state = 'confirmed', signature = $1, reason = NULL, message = NULL, updated_at = $2, \
-             answered = CASE WHEN answered = 1 THEN 1 ELSE $3 END \
+             answered_by = CASE WHEN answered = 1 THEN answered_by WHEN $3 = 1 THEN $4 END, \
+             answered = CASE WHEN answered = 1 THEN 1 ELSE $5 END \
              WHERE state IN ('signed', 'sent', 'failed', 'expired') AND digest IN ({}) \
              RETURNING digest, amount, share, worth, subsidy",
-            placeholders(4, digests.len())
+            placeholders(6, digests.len())
         );
         let mut query = sqlx::query(&sql)
             .bind(&text)
             .bind(unix_millis())
+            .bind(i64::from(answered))
+            .bind(replica.to_owned())
             .bind(i64::from(answered));
         for digest in &digests {
             query = query.bind(hex::encode(digest));
@@ -198,9 +246,41 @@ async fn land(
             changed.push(read_digest(&row.try_get::<String, _>("digest")?)?);
             sums.add(&totals::paid(&row)?);
         }
+        if answered {
+            digests.retain(|digest| !changed.contains(digest));
+            changed.extend(given_before(connection, replica, &text, &digests).await?);
+        }
     }
     totals::note(connection, &text, &sums).await?;
     Ok(changed)
+}
+
+/// Of payments that landed before, those whose success this replica was given with this very landing: in a commit that it
+/// did not hear of, so that it never told.
+async fn given_before(
+    connection: &mut AnyConnection,
+    replica: &str,
+    signature: &str,
+    digests: &[Digest],
+) -> Result<Vec<Digest>, LedgerError> {
+    if digests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT digest FROM payments WHERE state = 'confirmed' AND answered = 1 AND answered_by = $1 \
+         AND signature = $2 AND digest IN ({})",
+        placeholders(3, digests.len())
+    );
+    let mut query = sqlx::query(&sql)
+        .bind(replica.to_owned())
+        .bind(signature.to_owned());
+    for digest in digests {
+        query = query.bind(hex::encode(digest));
+    }
+    let rows = query.fetch_all(&mut *connection).await?;
+    rows.iter()
+        .map(|row| read_digest(&row.try_get::<String, _>("digest")?))
+        .collect()
 }
 
 /// Marks transactions as sent.

@@ -11,7 +11,7 @@ impl Ledger {
     /// how many.
     pub async fn heartbeat(&self, millis: i64) -> Result<u64, LedgerError> {
         let (replica, now) = (self.replica.clone(), self.backend.now());
-        self.write(move |connection| {
+        self.quietly(move |connection| {
             Box::pin(async move {
                 let sql = format!(
                     "INSERT INTO replicas (id, alive_until) VALUES ($1, {now} + $2) \

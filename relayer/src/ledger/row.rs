@@ -226,6 +226,8 @@ pub struct OpenTransaction {
     pub wire: Vec<u8>,
     /// The last block that may hold it.
     pub last_valid_block_height: u64,
+    /// The slot of the block whose hash it was signed with; `None` where an earlier version signed it.
+    pub signed_slot: Option<u64>,
     /// The payments that it carries, in the order of its entries.
     pub digests: Vec<Digest>,
 }
@@ -248,6 +250,11 @@ pub enum LedgerError {
     /// Too many changes wait to be written; nothing was changed.
     #[error("too much waits to be written down: try again shortly")]
     Busy,
+    /// This relayer was not heard of for longer than its lease; nothing was changed.
+    #[error(
+        "this relayer's lease has run out: its transactions are another's to follow until it is heard of again"
+    )]
+    Lapsed,
     /// The ledger is not to be written now; nothing was changed.
     #[error("the ledger takes no changes now")]
     Closed,

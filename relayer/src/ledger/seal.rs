@@ -8,7 +8,7 @@ use solana_signature::Signature;
 use sqlx::{AnyConnection, Row};
 
 use super::{
-    Charge, Ledger, LedgerError, Means, NewPayment, PaymentRow,
+    Backend, Charge, Ledger, LedgerError, Means, NewPayment, PaymentRow,
     identifier::{bind, unbind},
     placeholders,
     query::find,
@@ -60,6 +60,8 @@ pub struct Transaction {
     pub wire: Vec<u8>,
     /// The last block that may hold it.
     pub last_valid_block_height: u64,
+    /// The slot of the block whose hash it was signed with.
+    pub signed_slot: u64,
     /// Who pays for it.
     pub fee_payer: Address,
     /// What it costs, in lamports.
@@ -104,9 +106,9 @@ impl Ledger {
         candidates: Vec<Candidate>,
         make: impl FnOnce(&[usize]) -> Result<Transaction, E> + Send + 'static,
     ) -> Result<Sealed<E>, LedgerError> {
-        let replica = self.replica.clone();
+        let (backend, replica) = (self.backend, self.replica.clone());
         self.write(move |connection| {
-            Box::pin(async move { seal(connection, &replica, candidates, make).await })
+            Box::pin(async move { seal(connection, backend, &replica, candidates, make).await })
         })
         .await
     }
@@ -114,6 +116,7 @@ impl Ledger {
 
 async fn seal<E>(
     connection: &mut AnyConnection,
+    backend: Backend,
     replica: &str,
     candidates: Vec<Candidate>,
     make: impl FnOnce(&[usize]) -> Result<Transaction, E>,
@@ -193,7 +196,7 @@ async fn seal<E>(
         }
     };
     let digests: Vec<&Digest> = places.iter().map(|i| candidates[*i].digest()).collect();
-    write(connection, replica, &transaction, &digests).await?;
+    write(connection, backend, replica, &transaction, &digests).await?;
     Ok(Sealed {
         claims,
         transaction: Ok(Some(transaction)),
@@ -346,26 +349,36 @@ async fn without_transaction(
 
 async fn write(
     connection: &mut AnyConnection,
+    backend: Backend,
     replica: &str,
     transaction: &Transaction,
     digests: &[&Digest],
 ) -> Result<(), LedgerError> {
     let signature = transaction.signature.to_string();
-    sqlx::query(
+    // A replica whose lease has run out writes nothing: what it would follow is another's by then, or will be.
+    let sql = format!(
         "INSERT INTO transactions (signature, wire, last_valid_block_height, fee_payer, fee_lamports, service, payments, \
-         replica, signed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    )
-    .bind(&signature)
-    .bind(transaction.wire.clone())
-    .bind(to_sql(transaction.last_valid_block_height))
-    .bind(transaction.fee_payer.to_string())
-    .bind(to_sql(transaction.fee_lamports))
-    .bind(transaction.service.to_string())
-    .bind(digests.len() as i64)
-    .bind(replica)
-    .bind(unix_millis())
-    .execute(&mut *connection)
-    .await?;
+         replica, signed_at, signed_slot) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 \
+         WHERE NOT EXISTS (SELECT 1 FROM replicas WHERE id = $11 AND alive_until < {})",
+        backend.now()
+    );
+    let written = sqlx::query(&sql)
+        .bind(&signature)
+        .bind(transaction.wire.clone())
+        .bind(to_sql(transaction.last_valid_block_height))
+        .bind(transaction.fee_payer.to_string())
+        .bind(to_sql(transaction.fee_lamports))
+        .bind(transaction.service.to_string())
+        .bind(digests.len() as i64)
+        .bind(replica)
+        .bind(unix_millis())
+        .bind(to_sql(transaction.signed_slot))
+        .bind(replica)
+        .execute(&mut *connection)
+        .await?;
+    if written.rows_affected() == 0 {
+        return Err(LedgerError::Lapsed);
+    }
     let sql = format!(
         "INSERT INTO attempts (digest, signature, position) VALUES {}",
         values(digests.len(), 3)

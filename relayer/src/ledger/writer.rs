@@ -6,7 +6,7 @@
 
 use std::{
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
@@ -87,6 +87,25 @@ impl Writer {
 impl Ledger {
     /// Runs a change and waits until it is on disk.
     pub(super) async fn write<T, F>(&self, change: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Result<T, LedgerError>>
+            + Send
+            + 'static,
+    {
+        let written = self.quietly(change).await;
+        let refused = match &written {
+            Ok(_) => None,
+            Err(LedgerError::Database(_) | LedgerError::Commit(_)) => Some(Instant::now()),
+            // These say nothing about the database.
+            Err(_) => return written,
+        };
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        written
+    }
+
+    /// The same for a change that says nothing about whether others would be taken.
+    pub(super) async fn quietly<T, F>(&self, change: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Result<T, LedgerError>>

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sluice_relayer::{
     exact::Transfer,
     http::IntentView,
+    proof::{NonceWitness, Proof},
     reason::{ExactReason, Reason, Rejection},
     request::Asked,
 };
@@ -868,6 +869,20 @@ async fn a_transfer_that_is_lost_expires_with_its_blockhash(store: Store) {
         Some("invalid_exact_svm_transaction_failed")
     );
     assert!(seen.is_final);
+    // Proved by that one transaction's death, whatever the clock says.
+    let Some(Proof::Impossible {
+        transactions,
+        nonce,
+        ..
+    }) = seen.proof
+    else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(nonce, NonceWitness::Silent);
+    assert_eq!(transactions.len(), 1);
+    assert_eq!(Some(&transactions[0].signature), seen.transaction.as_ref());
+    let dead_at = transactions[0].finalized_block_height;
+    assert!(dead_at > Some(transactions[0].last_valid_block_height));
     // Its payer's signature is good for that transaction alone: none other was made.
     assert_eq!(world.chain.state().transactions().len(), 1);
     world.stop().await;

@@ -84,6 +84,13 @@ pub struct State {
     used: HashMap<(Address, u64), Signature>,
     pub blockhashes: u64,
     pub height: u64,
+    /// The slot of new blockhashes and of everything that lands.
+    pub slot: u64,
+    /// The first slot that the node remembers.
+    pub first_slot: u64,
+    /// How often the node was asked to search its history, and whether that fails.
+    pub searches: u64,
+    pub searches_fail: bool,
     /// How long a send takes.
     pub send_takes: Duration,
     /// The ledger, to look into at the moment of a send.
@@ -188,6 +195,10 @@ impl FakeChain {
                 used: HashMap::new(),
                 blockhashes: 0,
                 height: 1_000,
+                slot: SLOT,
+                first_slot: 0,
+                searches: 0,
+                searches_fail: false,
                 send_takes: Duration::ZERO,
                 ledger: None,
                 not_written_ahead: Vec::new(),
@@ -220,13 +231,15 @@ impl FakeChain {
     }
 }
 
+/// Where the chain is, if nobody moves it.
+pub const SLOT: u64 = 99;
 /// Blockhashes of the fake are good for this many blocks.
 pub const LIFE: u64 = 150;
 
 /// Bytes before the first entry, after the discriminator: `strict`, and the count.
 const BATCH_HEAD_LEN: usize = 5;
 
-fn read(wire: &[u8]) -> (Signature, Wire) {
+pub fn read(wire: &[u8]) -> (Signature, Wire) {
     let transaction = transaction::from_wire(wire).unwrap();
     let keys = transaction.message.static_account_keys();
     let settle = transaction
@@ -330,11 +343,16 @@ impl Chain for FakeChain {
         Ok(Blockhash {
             hash: Hash::new_from_array(hash),
             last_valid_block_height: state.height + LIFE,
+            slot: state.slot,
         })
     }
 
     async fn finalized_block_height(&self) -> Result<u64, ChainError> {
         Ok(self.up("getBlockHeight")?.height)
+    }
+
+    async fn first_slot(&self) -> Result<u64, ChainError> {
+        Ok(self.up("getFirstAvailableBlock")?.first_slot)
     }
 
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError> {
@@ -365,9 +383,16 @@ impl Chain for FakeChain {
     async fn statuses(
         &self,
         signatures: &[Signature],
-        _history: bool,
+        history: bool,
     ) -> Result<Vec<Option<Status>>, ChainError> {
         let mut state = self.up("getSignatureStatuses")?;
+        state.searches += u64::from(history);
+        if history && state.searches_fail {
+            return Err(ChainError {
+                method: "getSignatureStatuses",
+                problem: "the long-term storage does not answer".to_owned(),
+            });
+        }
         let mut status = |signature: &Signature| {
             if !state.wires.contains_key(signature) {
                 return None;
@@ -382,7 +407,7 @@ impl Chain for FakeChain {
                 Fate::Lost => return None,
             };
             Some(Status {
-                slot: 99,
+                slot: state.slot,
                 confirmed,
                 finalized: confirmed && state.finalized,
                 error,

@@ -7,6 +7,7 @@ use sluice_relayer::{
         Candidate, Claim, Deal, IntentMeans, Ledger, LedgerError, Means, NewPayment, NonceKey,
         Sealed, State, Transaction, record::Landing,
     },
+    proof::{Judgement, NonceWitness, Proof},
     reason::{Reason, Rejection},
     verify::judge,
 };
@@ -71,6 +72,7 @@ pub fn transaction(seed: u8) -> Transaction {
         signature: signature(seed),
         wire: vec![seed; 300],
         last_valid_block_height: 1_150,
+        signed_slot: 1_000,
         fee_payer: relayer(),
         fee_lamports: 5_000,
         service: crate::scene::service(),
@@ -104,6 +106,13 @@ pub fn paid(answered: bool) -> Landing {
     Landing::Paid { answered }
 }
 
+fn judged() -> Judgement {
+    Judgement {
+        chain_time: NOW + 61,
+        nonce: NonceWitness::Unused,
+    }
+}
+
 pub fn no() -> Rejection {
     Rejection::new(Reason::Payload, "no")
 }
@@ -124,6 +133,8 @@ on_both! {
     what_landed_becomes_final
     a_replica_that_is_silent_loses_its_transactions
     what_a_failed_batch_left_is_taken_over_too
+    a_replica_whose_lease_has_run_out_writes_nothing
+    a_proof_has_what_was_seen
     a_change_that_fails_takes_no_other_with_it
     a_ledger_that_refuses_says_so_and_recovers
     pages_go_through_everything_once
@@ -359,7 +370,7 @@ async fn a_maker_that_fails_leaves_nothing_behind(store: Store) {
     let ledger = open(&store).await;
     let dead = nonce(1);
     signed(&ledger, &dead, 1).await;
-    ledger.bury(signature(1)).await.unwrap();
+    ledger.bury(signature(1), 1_151).await.unwrap();
     let fresh = nonce(2);
     let candidates = vec![Candidate::Known(dead.digest), new(&fresh)];
     let sealed = ledger
@@ -399,12 +410,12 @@ async fn states_move_forward_only(store: Store) {
     assert_eq!(sealed.claims, [Claim::NonceConflict]);
     signed(&ledger, &payment, 1).await;
     // What is signed can only land or die; and a second transaction has to wait for the first one's death.
-    assert!(!ledger.expire(digest, no()).await.unwrap());
+    assert!(!ledger.expire(digest, judged(), no()).await.unwrap());
     let sealed = seal(&ledger, again(), 2).await;
     assert!(matches!(sealed.claims[0], Claim::Known(_)));
     assert_eq!(ledger.signatures(&digest).await.unwrap(), [signature(1)]);
 
-    ledger.bury(signature(1)).await.unwrap();
+    ledger.bury(signature(1), 1_151).await.unwrap();
     assert!(ledger.open_transactions().await.unwrap().is_empty());
     assert_eq!(ledger.without_transaction().await.unwrap().len(), 1);
     let sealed = seal(&ledger, again(), 2).await;
@@ -422,7 +433,7 @@ async fn states_move_forward_only(store: Store) {
     assert!(changed.is_empty());
     assert_eq!(state(&ledger, &payment).await, State::Failed);
     assert!(!ledger.take_success(digest).await.unwrap());
-    assert!(!ledger.expire(digest, no()).await.unwrap());
+    assert!(!ledger.expire(digest, judged(), no()).await.unwrap());
     assert!(ledger.without_transaction().await.unwrap().is_empty());
     // A send that comes back late changes nothing.
     ledger.mark_sent(signature(2));
@@ -434,9 +445,9 @@ async fn an_intent_expires_when_all_is_dead(store: Store) {
     let ledger = open(&store).await;
     let payment = payment(|_| {});
     signed(&ledger, &payment, 1).await;
-    ledger.bury(signature(1)).await.unwrap();
+    ledger.bury(signature(1), 1_151).await.unwrap();
     let late = Rejection::new(Reason::UnexpectedSettle, "late");
-    assert!(ledger.expire(payment.digest, late).await.unwrap());
+    assert!(ledger.expire(payment.digest, judged(), late).await.unwrap());
     let row = ledger.payment(&payment.digest).await.unwrap().unwrap();
     assert_eq!(row.state, State::Expired);
     assert_eq!(
@@ -450,9 +461,9 @@ async fn a_late_landing_beats_every_other_verdict(store: Store) {
     let (expired, failed) = (nonce(1), nonce(2));
     for (payment, seed) in [(&expired, 1), (&failed, 2)] {
         signed(&ledger, payment, seed).await;
-        ledger.bury(signature(seed)).await.unwrap();
+        ledger.bury(signature(seed), 1_151).await.unwrap();
     }
-    assert!(ledger.expire(expired.digest, no()).await.unwrap());
+    assert!(ledger.expire(expired.digest, judged(), no()).await.unwrap());
     let sealed = seal(&ledger, vec![Candidate::Known(failed.digest)], 3).await;
     assert_eq!(sealed.claims, [Claim::Sealed]);
     let landing = vec![(failed.digest, Landing::Refused(no()))];
@@ -477,7 +488,7 @@ async fn a_start_finds_what_was_open(store: Store) {
     signed(&ledger, &sent, 2).await;
     signed(&ledger, &dead, 3).await;
     signed(&ledger, &done, 4).await;
-    ledger.bury(signature(3)).await.unwrap();
+    ledger.bury(signature(3), 1_151).await.unwrap();
     let landing = vec![(done.digest, paid(false))];
     ledger.land(signature(4), 9, false, landing).await.unwrap();
     drop(ledger);
@@ -516,7 +527,7 @@ async fn a_replica_that_is_silent_loses_its_transactions(store: Store) {
     signed(&one, &open, 1).await;
     signed(&one, &dead, 2).await;
     signed(&one, &done, 3).await;
-    one.bury(signature(2)).await.unwrap();
+    one.bury(signature(2), 1_151).await.unwrap();
     let landing = vec![(done.digest, paid(false))];
     one.land(signature(3), 9, false, landing).await.unwrap();
     // It lives.
@@ -549,6 +560,89 @@ async fn what_a_failed_batch_left_is_taken_over_too(store: Store) {
     let two = Ledger::open(store.url(), "two").await.unwrap();
     assert_eq!(two.heartbeat(60_000).await.unwrap(), 1);
     assert_eq!(two.without_transaction().await.unwrap().len(), 2);
+}
+
+/// The fence: it slept, and does not know yet that it was given up.
+async fn a_replica_whose_lease_has_run_out_writes_nothing(store: Store) {
+    let one = open(&store).await;
+    one.heartbeat(1).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let payment = payment(|_| {});
+    let sealed = one.seal(vec![new(&payment)], |_| Ok::<_, ()>(transaction(1)));
+    assert!(matches!(sealed.await, Err(LedgerError::Lapsed)));
+    assert_eq!(one.payment(&payment.digest).await.unwrap(), None);
+    assert_eq!(store.count("SELECT count(*) FROM transactions").await, 0);
+    one.heartbeat(60_000).await.unwrap();
+    signed(&one, &payment, 1).await;
+}
+
+async fn a_proof_has_what_was_seen(store: Store) {
+    let ledger = open(&store).await;
+    let payment = payment(|_| {});
+    signed(&ledger, &payment, 1).await;
+    let proof = async || {
+        let row = ledger.payment(&payment.digest).await.unwrap().unwrap();
+        let traces = ledger.traces(&payment.digest).await.unwrap();
+        let judgement = ledger.judgement(&payment.digest).await.unwrap();
+        Proof::of(&row, &traces, judgement)
+    };
+    let open = ledger.open_transactions().await.unwrap();
+    assert_eq!(open[0].signed_slot, Some(1_000));
+    let outcomes = |proof: Proof| match proof {
+        Proof::Pending { transactions } => transactions
+            .into_iter()
+            .map(|open| open.outcome)
+            .collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(outcomes(proof().await), ["open"]);
+    // One that fails as a whole, one that dies, and one that dies with the intent.
+    let untouched = vec![(payment.digest, Landing::Untouched)];
+    ledger.land(signature(1), 7, true, untouched).await.unwrap();
+    for (seed, height) in [(2, 1_300), (3, 1_500)] {
+        let sealed = seal(&ledger, vec![Candidate::Known(payment.digest)], seed).await;
+        assert_eq!(sealed.claims, [Claim::Sealed]);
+        ledger.bury(signature(seed), height).await.unwrap();
+    }
+    assert_eq!(outcomes(proof().await), ["failed", "dead", "dead"]);
+    assert_eq!(ledger.judgement(&payment.digest).await.unwrap(), None);
+    assert!(ledger.expire(payment.digest, judged(), no()).await.unwrap());
+    let Proof::Impossible {
+        expires_at,
+        chain_time,
+        transactions,
+        nonce,
+    } = proof().await
+    else {
+        panic!("{:?}", proof().await)
+    };
+    assert_eq!((expires_at, chain_time), (NOW + 60, NOW + 61));
+    assert_eq!(nonce, NonceWitness::Unused);
+    let seen: Vec<_> = transactions
+        .iter()
+        .map(|dead| (dead.failed_in_slot, dead.finalized_block_height))
+        .collect();
+    assert_eq!(
+        seen,
+        [(Some(7), None), (None, Some(1_300)), (None, Some(1_500))]
+    );
+    // A row that does not say why proves nothing.
+    store
+        .execute("UPDATE transactions SET dead_height = NULL WHERE dead_height = 1500")
+        .await;
+    assert_eq!(outcomes(proof().await), ["failed", "dead", "dead"]);
+    // The chain is right, whatever was thought before.
+    let landing = vec![(payment.digest, paid(false))];
+    ledger.land(signature(2), 9, false, landing).await.unwrap();
+    let landed = |commitment: &str| Proof::Landed {
+        transaction: signature(2).to_string(),
+        slot: 9,
+        index: 0,
+        commitment: commitment.to_owned(),
+    };
+    assert_eq!(proof().await, landed("confirmed"));
+    ledger.finalize(vec![signature(2)]).await.unwrap();
+    assert_eq!(proof().await, landed("finalized"));
 }
 
 async fn a_change_that_fails_takes_no_other_with_it(store: Store) {
