@@ -3,7 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::{
-    sync::{Arc, OnceLock},
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -185,12 +191,18 @@ recipients = [{{ owner = "{merchant}", bps = 7000 }}, {{ owner = "{partner}", bp
 
     /// A relayer with a ledger of its own, on any RPC.
     async fn relayer(&self, rpc_url: &str) -> RunningRelayer {
+        let text = self.relayer_config(rpc_url);
+        let config = sluice_relayer::Config::from_toml(&text).unwrap();
+        Relayer::start(config).await.unwrap()
+    }
+
+    fn relayer_config(&self, rpc_url: &str) -> String {
         let ledger = self
             .folder
             .path()
             .join(format!("{}.db", Keypair::new().pubkey()));
         let authority = self.localnet.keys().facilitator.pubkey();
-        let text = format!(
+        format!(
             r#"
 listen = "127.0.0.1:0"
 network = "solana-devnet"
@@ -208,9 +220,7 @@ poll_ms = 50
             ledger = ledger.display(),
             facilitator = address::facilitator(&authority).0,
             keypair = self.folder.path().join("relayer.json").display(),
-        );
-        let config = sluice_relayer::Config::from_toml(&text).unwrap();
-        Relayer::start(config).await.unwrap()
+        )
     }
 }
 
@@ -347,6 +357,47 @@ async fn post(relayer: &str, path: &str, body: &Value) -> (StatusCode, Value) {
         .unwrap();
     let status = answer.status();
     (status, answer.json().await.unwrap())
+}
+
+/// The relayer's own program, on the validator and a ledger file that outlives it. Killed when it is dropped.
+struct Process {
+    child: Child,
+    url: String,
+}
+
+impl Process {
+    /// Starts it and waits until it listens.
+    fn start(config: &Path) -> Self {
+        // Beside this test's folder, where cargo puts the workspace's programs.
+        let own = std::env::current_exe().unwrap();
+        let program = own.parent().unwrap().with_file_name("sluice-relayer");
+        assert!(
+            program.exists(),
+            "{} is missing: cargo build",
+            program.display()
+        );
+        let mut child = Command::new(program)
+            .arg("run")
+            .arg("--config")
+            .arg(config)
+            .env("RUST_LOG", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let output = child.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        let url = line.trim().rsplit(' ').next().unwrap().to_owned();
+        assert!(url.starts_with("http://"), "it did not start: {line:?}");
+        Self { child, url }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Runs calls that block away from the runtime.
@@ -795,4 +846,105 @@ async fn a_stock_transfer_to_a_service_goes_to_its_vault() {
     let landed = blocking(move || cluster.chain.rpc().get_signature_status(&signature)).await;
     assert_eq!(landed.unwrap(), Some(Ok(())));
     relayer.stop().await;
+}
+
+/// Attack 30 on the real program: `kill -9` at random moments under load, again and again, on one ledger. Money moves
+/// once for each payment, and no payment has two successes. SLUICE_KILL_SEED repeats a run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relayer_that_is_killed_at_any_moment_pays_each_once() {
+    const PAYERS: usize = 4;
+    const ROUNDS: u64 = 4;
+    const EACH: u64 = 10;
+    let cluster = blocking(cluster).await;
+    let config = cluster.folder.path().join("killed.toml");
+    let text = cluster.relayer_config(cluster.localnet.rpc_url());
+    std::fs::write(&config, text).unwrap();
+    let seed = std::env::var("SLUICE_KILL_SEED").map_or_else(
+        |_| Keypair::new().to_bytes()[0].into(),
+        |text| text.parse().unwrap(),
+    );
+    println!("seed {seed}");
+    let mut dice: u64 = seed;
+    let mut below = move |most: u64| {
+        dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) % most
+    };
+    let mut payers = Vec::new();
+    for _ in 0..PAYERS {
+        payers.push(payer(1_000_000).await);
+    }
+    let start = || {
+        let config = config.clone();
+        blocking(move || Process::start(&config))
+    };
+    let mut bodies: Vec<Value> = Vec::new();
+    let mut successes: Vec<u32> = Vec::new();
+    for round in 0..ROUNDS {
+        let first = bodies.len();
+        for payer in &payers {
+            for nonce in 0..EACH {
+                bodies.push(request(payer, PRICE / 5, round * EACH + nonce).await);
+                successes.push(0);
+            }
+        }
+        let relayer = start().await;
+        let answered = Arc::new(AtomicU64::new(0));
+        let calls: Vec<_> = (first..bodies.len())
+            .map(|i| {
+                let (url, body) = (format!("{}/settle", relayer.url), bodies[i].clone());
+                let answered = Arc::clone(&answered);
+                let call = async move {
+                    let answer = http().post(url).json(&body).send().await.ok()?;
+                    let answer = answer.json::<Value>().await.ok();
+                    answered.fetch_add(1, Ordering::Relaxed);
+                    answer
+                };
+                (i, tokio::spawn(call))
+            })
+            .collect();
+        // While the others are at work: a few milliseconds after the first few answers, or before any.
+        let few = below(8);
+        while answered.load(Ordering::Relaxed) < few {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(below(80))).await;
+        drop(relayer);
+        for (i, call) in calls {
+            if let Some(answer) = call.await.unwrap() {
+                if answer["success"] == true {
+                    successes[i] += 1;
+                } else {
+                    // Nobody is told that one failed which may have landed.
+                    let word = answer["errorReason"].as_str().or(answer["error"].as_str());
+                    let honest = ["settlement_pending", "duplicate_settlement", "interrupted"];
+                    assert!(honest.contains(&word.unwrap()), "{answer}");
+                }
+            }
+        }
+    }
+    let relayer = start().await;
+    let before: u32 = successes.iter().sum();
+    for (body, successes) in bodies.iter().zip(&mut successes) {
+        let (status, answer) = post(&relayer.url, "/settle", body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        if answer["success"] == true {
+            *successes += 1;
+        } else {
+            assert_eq!(answer["errorReason"], "duplicate_settlement", "{answer}");
+        }
+        assert!(*successes <= 1);
+        let signature = answer["transaction"].as_str().unwrap().parse().unwrap();
+        let landed = blocking(move || cluster.chain.rpc().get_signature_status(&signature)).await;
+        assert_eq!(landed.unwrap(), Some(Ok(())));
+    }
+    println!(
+        "{before} of {} were told before the last start",
+        bodies.len()
+    );
+    for payer in &payers {
+        let spent = ROUNDS * EACH * (PRICE / 5);
+        assert_eq!(holds(payer).await, 1_000_000 - spent);
+    }
 }

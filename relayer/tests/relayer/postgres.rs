@@ -66,14 +66,12 @@ fn server() -> Option<&'static Server> {
         .as_ref()
 }
 
-fn start() -> Result<Server, String> {
-    let binaries = newest().ok_or_else(|| {
-        format!("no server under {SERVERS}; on Debian: apt-get install postgresql")
-    })?;
+/// A shell of somebody as whom the server runs.
+pub fn as_server() -> Command {
     // The standard library does not tell whose process this is.
     let id = Command::new("id").arg("-u").output();
     let root = id.is_ok_and(|id| id.stdout.trim_ascii() == b"0");
-    let mut command = if root {
+    if root {
         // The server refuses to run as root.
         let mut command = Command::new("setpriv");
         command.args([
@@ -85,8 +83,14 @@ fn start() -> Result<Server, String> {
         command
     } else {
         Command::new("sh")
-    };
-    let mut shell = command
+    }
+}
+
+fn start() -> Result<Server, String> {
+    let binaries = newest().ok_or_else(|| {
+        format!("no server under {SERVERS}; on Debian: apt-get install postgresql")
+    })?;
+    let mut shell = as_server()
         .args(["-c", SCRIPT])
         .arg(&binaries)
         .stdin(Stdio::piped())
@@ -107,7 +111,8 @@ fn start() -> Result<Server, String> {
     })
 }
 
-fn newest() -> Option<PathBuf> {
+/// The binaries of the newest version that is installed.
+pub fn newest() -> Option<PathBuf> {
     let version = |path: &PathBuf| -> Option<u32> { path.file_name()?.to_str()?.parse().ok() };
     std::fs::read_dir(SERVERS)
         .ok()?
@@ -130,6 +135,11 @@ impl Store {
             url: format!("sqlite://{}", dir.path().join("ledger.db").display()),
             _dir: Some(dir),
         }
+    }
+
+    /// A database that is there already.
+    pub fn at(url: String) -> Self {
+        Self { url, _dir: None }
     }
 
     /// `None` where there is no Postgres.
@@ -160,7 +170,7 @@ impl Store {
     }
 
     pub fn is_postgres(&self) -> bool {
-        self._dir.is_none()
+        self.url.starts_with("postgres")
     }
 
     /// Runs a statement beside the relayer.

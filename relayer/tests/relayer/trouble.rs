@@ -22,6 +22,7 @@ on_both! {
     what_lands_late_in_a_batch_is_paid_and_the_rest_refused
     a_dead_blockhash_is_signed_again_for_the_same_payment
     a_stop_under_load_loses_nothing
+    a_fee_payer_that_is_empty_loses_nothing
 }
 
 async fn a_ledger_that_refuses_stops_everything_before_it_is_sent(store: Store) {
@@ -365,5 +366,56 @@ async fn a_dead_rpc_after_the_judgement_leaves_the_payment_pending() {
     let redeemed = world.settle(&world.body(1)).await;
     assert!(redeemed.success, "{redeemed:?}");
     assert_eq!(redeemed.transaction, answer.transaction);
+    world.written_ahead();
+}
+
+/// Under load: what is under way waits, what is new is told why, and all of it goes on once there is money again.
+async fn a_fee_payer_that_is_empty_loses_nothing(store: Store) {
+    let world = Arc::new(World::on(store, crowd(), PATIENT).await);
+    let hold = |lamports| {
+        let mut state = world.chain.state();
+        state.accounts.insert(relayer(), lamports_of(lamports));
+    };
+    // Nothing that it pays for gets into a block.
+    world.chain.state().fate = Fate::Lost;
+    let caller = Arc::clone(&world);
+    let waiting = tokio::spawn(async move { settle_all(&caller, 2).await });
+    let carried = || -> usize {
+        let state = world.chain.state();
+        state.wires.values().map(|wire| wire.payments.len()).sum()
+    };
+    while carried() < 32 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    hold(0);
+    world.chain.state().height += LIFE + 1;
+    // It notices, and says what to do.
+    let word = loop {
+        let response = world.post("/verify", world.body(90).to_string()).await;
+        let status = response.status();
+        let body: Value = response.json().await.unwrap();
+        if body["error"] == "fee_payer_low" {
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+            break body["message"].as_str().unwrap().to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(word.contains("fund it"), "{word}");
+    // Nobody is told of a failure, and nothing is signed that nobody pays for.
+    let view = world.intent_by(&world.scene.intent_of(3, 3)).await;
+    assert!(!view.is_final, "{view:?}");
+    world.chain.state().fate = Fate::Confirmed;
+    let dead = world.chain.state().transactions();
+    for signature in &dead {
+        world.chain.state().fates.insert(*signature, Fate::Lost);
+    }
+    // Those that were signed again before it noticed die as well.
+    world.chain.state().height += LIFE + 1;
+    hold(1_000_000_000);
+    for (nonce, answer) in waiting.await.unwrap() {
+        assert!(answer.success, "{nonce}: {answer:?}");
+        assert!(!dead.contains(&answer.transaction.parse().unwrap()));
+    }
+    assert_eq!(world.chain.state().paid(), 32);
     world.written_ahead();
 }
