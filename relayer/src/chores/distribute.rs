@@ -157,6 +157,8 @@ struct Hint {
 struct Candidate {
     accounts: ServiceAccounts,
     due: Due,
+    /// Of its mint.
+    decimals: u8,
     failures: u32,
 }
 
@@ -402,6 +404,7 @@ impl Distributor {
                 due_now.push(Candidate {
                     accounts: accounts.clone(),
                     due,
+                    decimals: vault.accepted.decimals,
                     failures,
                 });
             }
@@ -536,10 +539,11 @@ impl Distributor {
     }
 
     fn pays_its_way(&self, one: &Candidate, lamports: u64) -> bool {
-        let settings = &self.engine.settings.distribute;
-        let earned = settings.worth(&one.accounts.mint, one.due.earned);
+        let share = self.engine.settings.distribute.max_cost_bps;
+        let economics = &self.engine.economics;
+        let earned = economics.worth_of(&one.accounts.mint, one.decimals, one.due.earned);
         earned.is_none_or(|worth| {
-            let may_cost = u128::from(worth) * u128::from(settings.max_cost_bps) / 10_000;
+            let may_cost = u128::from(worth) * u128::from(share) / 10_000;
             u128::from(lamports) <= may_cost
         })
     }

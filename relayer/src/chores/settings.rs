@@ -37,8 +37,8 @@ pub struct DistributeSettings {
     pub max_vaults: usize,
     /// The most that all distributions may cost in a day.
     pub max_lamports_per_day: u64,
-    /// The most that a distribution may cost, in basis points of what the facilitator earns by it, where the mint has a
-    /// price.
+    /// The most that a distribution may cost, in basis points of what the facilitator earns by it, where the mint's price
+    /// is known (`economics`).
     pub max_cost_bps: u64,
     /// What differs for a mint.
     pub mints: Vec<DistributeMint>,
@@ -57,9 +57,6 @@ pub struct DistributeMint {
     /// See [`DistributeSettings::least`].
     #[serde(default)]
     pub least: Option<u64>,
-    /// What a million atomic units are worth, in lamports.
-    #[serde(default)]
-    pub lamports_per_million: Option<u64>,
 }
 
 impl Default for DistributeSettings {
@@ -92,13 +89,6 @@ impl DistributeSettings {
     /// Atomic units of a mint below which a vault is not divided.
     pub fn least(&self, mint: &Address) -> u64 {
         self.of(mint).and_then(|of| of.least).unwrap_or(self.least)
-    }
-
-    /// What atomic units of a mint are worth in lamports, where that is known.
-    pub fn worth(&self, mint: &Address, units: u64) -> Option<u64> {
-        let price = self.of(mint)?.lamports_per_million?;
-        let worth = u128::from(units) * u128::from(price) / 1_000_000;
-        Some(u64::try_from(worth).unwrap_or(u64::MAX))
     }
 
     fn of(&self, mint: &Address) -> Option<&DistributeMint> {

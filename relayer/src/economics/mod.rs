@@ -194,6 +194,11 @@ impl Economics {
             .worth(&admission.mint, admission.decimals, share)
     }
 
+    /// What atomic units of a mint are worth now, in lamports.
+    pub fn worth_of(&self, mint: &Address, decimals: u8, units: u64) -> Option<u64> {
+        self.prices.worth(mint, decimals, units)
+    }
+
     /// Judges without setting anything aside.
     pub fn judge(&self, case: &Case) -> Result<(), Rejection> {
         match self.decide(case) {

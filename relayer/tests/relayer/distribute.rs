@@ -238,13 +238,9 @@ async fn a_day_costs_no_more_than_its_cap(store: Store) {
 }
 
 async fn a_distribution_must_earn_its_cost(store: Store) {
-    // The facilitator's share is 2 %: of 10,000 units 200, worth 4,000 lamports at this price.
+    // The facilitator's share is 2 %: of 10,000 units 200, worth 4,000 lamports at 2 USD and 100 USD for SOL.
     let priced = format!(
-        "{AT_ONCE}\n[[distribute.mints]]\nmint = \"{DEVNET_USDC}\"\nlamports_per_million = 20000000\n"
-    )
-    .replace(
-        "distribute = { threshold = 1000, least = 1, age_ms = 3600000, soon_ms = 3600000, scan_ms = 20 }",
-        "[distribute]\nthreshold = 1000\nleast = 1\nage_ms = 3600000\nsoon_ms = 3600000\nscan_ms = 20",
+        "{AT_ONCE}\neconomics = {{ sol_usd = \"100\", token_usd = {{ \"{DEVNET_USDC}\" = \"2\" }} }}"
     );
     let world = World::new(store, Scene::default(), &priced).await;
     world.state().pay(service(), 10_000);
