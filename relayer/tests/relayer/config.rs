@@ -174,6 +174,26 @@ fn what_earns_nothing_is_named() {
 }
 
 #[test]
+fn mistakes_about_chores_are_named() {
+    for (tables, field) in [
+        ("[reclaim]\nidle_secs = 60", "reclaim.idle_secs"),
+        ("[reclaim]\nscan_ms = 0", "reclaim.scan_ms"),
+        ("[distribute]\nscan_ms = 0", "distribute.scan_ms"),
+        ("[distribute]\nmax_vaults = 0", "distribute.max_vaults"),
+        ("[distribute]\nservices = [\"me\"]", "distribute.services"),
+        ("[distribute]\nthreshhold = 1", "distribute.threshhold"),
+        ("[onboard]\nenabled = true", "onboard.mints"),
+        (
+            "[[onboard.mints]]\nmint = \"11111111111111111111111111111112\"\nmin_units = 0",
+            "onboard.mints",
+        ),
+    ] {
+        let problem = problem(&format!("{GOOD}\n{tables}"));
+        assert!(problem.contains(field), "{field}: {problem}");
+    }
+}
+
+#[test]
 fn both_databases_can_be_named() {
     for url in ["sqlite://x.db", "postgres://u@h/d", "postgresql://u@h/d"] {
         let config = Config::from_toml(&format!("database_url = \"{url}\"\n{GOOD}")).unwrap();
