@@ -5,32 +5,29 @@
 //! one, where waiting is allowed. What is still short is paid from the day's [`subsidy`] while that lasts, and refused
 //! otherwise. `/verify` and `/settle` ask the same question, here.
 
+mod books;
 pub mod cost;
+mod line;
 pub mod price;
 mod settings;
 pub mod subsidy;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
 use sluice_intent::Digest;
 use sluice_sdk::Address;
-use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 use crate::{
-    batch::Item,
     budget,
     config::Fees,
     desk::Answer,
-    engine::{Engine, Unavailable},
+    engine::Engine,
     exact,
-    ledger::{Charge, LedgerError, unix_millis},
+    ledger::Charge,
     reason::{Reason, Rejection},
     verify::Admission,
 };
@@ -38,13 +35,8 @@ use crate::{
 pub use settings::EconomicsSettings;
 
 use cost::Costs;
-use price::{Feed, Prices};
+use price::Prices;
 use subsidy::{Hold, Purse, day_of};
-
-/// Most transactions of before a start that tell what payments cost.
-const MAX_HISTORY: u32 = 4_096;
-/// Seconds between two looks for what the ledger need not keep any longer.
-const PRUNE_SECS: i64 = 600;
 
 /// The least that is to be earned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -301,110 +293,6 @@ impl Engine {
         })
     }
 
-    /// Whether a batch may leave: one of those in line does not wait, or has waited long enough, or they pay together.
-    pub(crate) fn may_leave(&self, line: &[Item], most: usize) -> bool {
-        line.iter().any(|item| self.is_over(item)) || self.pay_together(line, most)
-    }
-
-    /// When the first wait of those in line is over.
-    pub(crate) fn first_end(line: &[Item]) -> Option<Instant> {
-        line.iter().filter_map(|item| item.terms.wait).min()
-    }
-
-    /// Whether a payment leaves with the next batch, whatever that is.
-    fn is_over(&self, item: &Item) -> bool {
-        let end = item.terms.wait;
-        end.is_none_or(|end| end <= Instant::now()) || self.draining.is_cancelled()
-    }
-
-    /// Whether the batch that would be cut off this line brings in what it costs, and the margin.
-    fn pay_together(&self, line: &[Item], most: usize) -> bool {
-        self.short(&together(line, most)) == 0
-    }
-
-    /// Lamports that a batch is short by.
-    fn short(&self, batch: &[&Item]) -> u64 {
-        let Some(first) = batch.first() else {
-            return 0;
-        };
-        let brought = batch.iter().fold(0u64, |sum, item| {
-            sum.saturating_add(item.terms.worth.unwrap_or(0))
-        });
-        let recipients = first.accounts.recipients.len();
-        let cost = cost_of(batch.len(), recipients, &self.fees_known());
-        let required = self.economics.margin.required(cost, batch.len());
-        required.saturating_sub(brought)
-    }
-
-    /// Ends the waits that are over. Whoever does not pay together with those that came is subsidised or told no.
-    pub(crate) fn end_waits(&self, line: &mut Vec<Item>, most: usize) {
-        loop {
-            // A batch that leaves anyway takes the others along for next to nothing.
-            let leaves = line.iter().any(|item| item.terms.wait.is_none());
-            if leaves || self.pay_together(line, most) {
-                return;
-            }
-            let Some(over) = line.iter().position(|item| self.is_over(item)) else {
-                return;
-            };
-            // In front, so that the batch that is judged is the one that leaves.
-            let mut item = line.remove(over);
-            item.terms.wait = None;
-            line.insert(0, item);
-            let batch = together(line, most);
-            let (count, short) = (batch.len(), self.short(&batch));
-            let Some(item) = line.first_mut() else {
-                return;
-            };
-            match self.economics.purse.hold(item.terms.day, short) {
-                Some(hold) => item.terms.hold = Some(Arc::new(hold)),
-                None => {
-                    let item = line.remove(0);
-                    self.desk.release(item.digest(), self.waited(count, short));
-                }
-            }
-        }
-    }
-
-    /// What a payment is told that has waited for nothing.
-    fn waited(&self, count: usize, short: u64) -> Answer {
-        if self.draining.is_cancelled() {
-            return Answer::Unavailable(Unavailable::Interrupted);
-        }
-        let rejection = Rejection::new(
-            Reason::Uneconomic,
-            format!(
-                "the payment has waited for others to share its transaction, and too few came: {short} lamports are \
-                 missing for a batch of {count}; ask for more, or try again when there is more traffic"
-            ),
-        );
-        Answer::Refused {
-            rejection,
-            transaction: None,
-        }
-    }
-
-    /// What the ledger is to count against the day's subsidy, for each payment of a batch: what the batch as a whole is
-    /// short by, out of what was set aside for its payments.
-    pub(crate) fn charges(&self, batch: &[Item]) -> Vec<Option<Charge>> {
-        if batch.iter().all(|item| item.terms.hold.is_none()) {
-            return vec![None; batch.len()];
-        }
-        let mut short = self.short(&batch.iter().collect::<Vec<_>>());
-        let per_day = self.economics.purse.per_day();
-        let charge = |item: &Item| {
-            let hold = item.terms.hold.as_ref()?;
-            let lamports = hold.lamports().min(short);
-            short -= lamports;
-            (lamports > 0).then(|| Charge {
-                day: hold.day(),
-                lamports,
-                per_day,
-            })
-        };
-        batch.iter().map(charge).collect()
-    }
-
     /// Refuses a payment whose charge the ledger did not take: other relayers have used the day's subsidy up.
     pub(crate) fn subsidy_spent(&self, digest: &Digest, charge: Option<&Charge>) {
         if let Some(charge) = charge {
@@ -463,99 +351,6 @@ impl Engine {
             per_day: self.economics.purse.per_day(),
         })
     }
-
-    /// Notes what a transaction of a service cost, for what the next is expected to.
-    pub(crate) fn note_cost(&self, service: Address, lamports: u64, paid: usize) {
-        let paid = u32::try_from(paid).unwrap_or(u32::MAX);
-        let costs = &self.economics.costs;
-        costs.note(service, lamports, paid, Duration::ZERO);
-    }
-
-    /// Takes up what an earlier run knew: what transactions cost lately, and what of today's subsidy is used.
-    pub(crate) async fn open_books(&self) -> Result<(), LedgerError> {
-        let economics = &self.economics;
-        let now = unix_millis();
-        if economics.settings.enforce {
-            let window = i64::try_from(economics.settings.cost_window().as_millis());
-            let since = now.saturating_sub(window.unwrap_or(i64::MAX));
-            for past in self.ledger.recent_costs(since, MAX_HISTORY).await? {
-                let ago = u64::try_from(now.saturating_sub(past.at)).unwrap_or(0);
-                let ago = Duration::from_millis(ago);
-                economics
-                    .costs
-                    .note(past.service, past.lamports, past.paid, ago);
-            }
-        }
-        if let Ok(now) = self.chain_time().await {
-            self.read_purse(now).await?;
-        }
-        Ok(())
-    }
-
-    async fn read_purse(&self, now: i64) -> Result<(), LedgerError> {
-        let purse = &self.economics.purse;
-        if purse.per_day() > 0 {
-            let day = day_of(now);
-            purse.note(day, self.ledger.subsidy_used(day).await?);
-        }
-        Ok(())
-    }
-
-    /// What is done now and then: totals are added up, the day's subsidy is read, and what nobody asks for any more is
-    /// forgotten. `now` is the chain's clock.
-    pub(crate) async fn keep_books(&self, now: i64) -> Result<(), LedgerError> {
-        self.ledger.fold_totals().await?;
-        self.read_purse(now).await?;
-        let pruned = &self.economics.pruned;
-        if now.saturating_sub(pruned.load(Ordering::Relaxed)) >= PRUNE_SECS {
-            self.ledger.prune_totals(unix_millis() / 1_000).await?;
-            let kept = i64::try_from(self.settings.identifier.keep_secs).unwrap_or(i64::MAX);
-            let before = now.saturating_sub(kept);
-            self.ledger.forget_identifiers(before).await?;
-            pruned.store(now, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Asks the feed of prices until `stop`, if there is one. Returns after the first answer.
-    pub(crate) async fn start_feed(self: &Arc<Self>, stop: CancellationToken) {
-        let settings = &self.economics.settings;
-        let Some(url) = settings.price_url.clone() else {
-            return;
-        };
-        let poll = settings.poll();
-        let feed = match Feed::new(url) {
-            Ok(feed) => feed,
-            Err(problem) => {
-                tracing::error!(%problem, "the feed of prices cannot be asked: no price of it is known");
-                return;
-            }
-        };
-        feed.refresh(&self.economics.prices).await;
-        let engine = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut rounds = interval(poll);
-            rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            // The first comes at once, and was asked above.
-            rounds.tick().await;
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = rounds.tick() => feed.refresh(&engine.economics.prices).await,
-                }
-            }
-        });
-    }
-}
-
-/// The payments of a line that travel with the first of it.
-fn together(line: &[Item], most: usize) -> Vec<&Item> {
-    let Some(first) = line.first() else {
-        return Vec::new();
-    };
-    let others = line.iter().skip(1);
-    let others = others.filter(|item| item.travels_with(first));
-    std::iter::once(first).chain(others).take(most).collect()
 }
 
 #[cfg(test)]
