@@ -99,6 +99,9 @@ impl Engine {
 
     /// What the ledger is to count against the day's subsidy, for each payment of a batch: what the batch as a whole is
     /// short by, out of what was set aside for its payments.
+    ///
+    /// By the batch as it was put together: where another relayer has one of its payments, or has used the subsidy up
+    /// meanwhile, the rest travels in a smaller one, and what that costs more is not counted.
     pub(crate) fn charges(&self, batch: &[Item]) -> Vec<Option<Charge>> {
         if batch.iter().all(|item| item.terms.hold.is_none()) {
             return vec![None; batch.len()];
