@@ -16,20 +16,24 @@ use sluice_sdk::{
     instructions::{self, ServiceAccounts, SettleItem},
     transaction::{self, BuildError, Version},
 };
+use solana_message::VersionedMessage;
+use solana_signature::Signature;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use crate::{
     budget,
+    chain::Blockhash,
     desk::Answer,
     economics::Terms,
     engine::{Engine, Unavailable},
     follow::{Carried, Otherwise, Sent},
     lease::Term,
     ledger::{
-        Candidate, Claim, Deal, IntentMeans, LedgerError, Means, NewPayment, NonceKey, State,
-        Transaction,
+        Candidate, Charge, Claim, Deal, IntentMeans, LedgerError, Means, NewPayment, NonceKey,
+        Sealed, State, Transaction,
     },
     reason::{Reason, Rejection},
+    signers::{SignError, Signer},
     verify::nonce_conflict,
 };
 
@@ -254,29 +258,60 @@ impl Engine {
         if items.is_empty() {
             return;
         }
-        let recipe = match self.recipe(&items).await {
-            Ok(recipe) => Arc::new(recipe),
-            Err(error) => return self.give_back(&items, &error),
-        };
-        let charges = self.charges(&items);
         let term = self.lease.term();
         let mut tries = 1;
-        let sealed = loop {
+        let mut signed = None;
+        let (transaction, carried) = loop {
+            // Before the commit, and not in it: a key may be at the other end of a network.
+            let transaction = match signed.take() {
+                Some(transaction) => transaction,
+                None => match self.sign(&items).await {
+                    Ok(transaction) => transaction,
+                    Err(error) => return self.give_back(&items, &error),
+                },
+            };
+            let charges = self.charges(&items);
             let candidates = items.iter().map(|item| item.candidate.clone());
             let candidates = candidates.zip(&charges);
             let candidates = candidates.map(|(candidate, charge)| candidate.charged(*charge));
             let candidates = candidates.collect();
-            let recipe = Arc::clone(&recipe);
+            let (count, for_all) = (items.len(), transaction.clone());
             let sealed = self
                 .ledger
-                .seal(candidates, move |places| recipe.sign(places))
+                .seal(candidates, move |places| {
+                    if places.len() == count {
+                        Ok(for_all)
+                    } else {
+                        Err(Fewer)
+                    }
+                })
                 .await;
             match sealed {
-                Ok(sealed) => break sealed,
+                Ok(Sealed {
+                    claims,
+                    transaction: sealed,
+                }) => {
+                    items = self.keep_claimed(items, claims, &charges);
+                    match sealed {
+                        Ok(Some(transaction)) => {
+                            for (item, charge) in items.iter().zip(&charges) {
+                                if let Some(hold) = &item.terms.hold {
+                                    hold.spend(charge.map_or(0, |charge| charge.lamports));
+                                }
+                            }
+                            break (transaction, items);
+                        }
+                        Ok(None) => return,
+                        // What was signed is for more than are left: it is dropped here, unwritten and unsent, and
+                        // those that are left are signed for anew.
+                        Err(Fewer) => {}
+                    }
+                }
                 // Another relayer takes on some of the same: what it leaves is this one's.
                 Err(LedgerError::Contended(problem)) if tries < SEAL_TRIES => {
                     tracing::debug!(%problem, tries, "another relayer was faster");
                     tries += 1;
+                    signed = Some(transaction);
                 }
                 Err(error @ LedgerError::Commit(_)) => {
                     for item in &items {
@@ -291,35 +326,6 @@ impl Engine {
                 }
                 Err(error) => return self.give_back(&items, &Unavailable::Ledger(error)),
             }
-        };
-        let transaction = match sealed.transaction {
-            Ok(transaction) => transaction,
-            Err(error) => return self.give_back(&items, &error),
-        };
-        let mut carried = Vec::with_capacity(items.len());
-        for ((item, claim), charge) in items.into_iter().zip(sealed.claims).zip(charges) {
-            match claim {
-                Claim::Sealed => {
-                    if let Some(hold) = &item.terms.hold {
-                        hold.spend(charge.map_or(0, |charge| charge.lamports));
-                    }
-                    carried.push(item);
-                }
-                Claim::Bound => self.desk.release(item.digest(), Answer::Bound),
-                Claim::SubsidySpent => self.subsidy_spent(item.digest(), charge.as_ref()),
-                Claim::NonceConflict => self.desk.release(
-                    item.digest(),
-                    Answer::Refused {
-                        rejection: nonce_conflict(),
-                        transaction: None,
-                    },
-                ),
-                // Another relayer has it: what it says of it is asked of the ledger.
-                Claim::Known(row) => self.elsewhere(item.digest(), &row),
-            }
-        }
-        let Some(transaction) = transaction else {
-            return;
         };
         let carried = carried.into_iter().map(|item| Carried {
             digest: *item.digest(),
@@ -346,6 +352,7 @@ impl Engine {
             wire: Arc::clone(&wire),
             last_valid_block_height: transaction.last_valid_block_height,
             signed_slot: transaction.signed_slot,
+            signed_slot: transaction.signed_slot,
             fee_lamports: transaction.fee_lamports,
             payments: carried,
         });
@@ -357,7 +364,68 @@ impl Engine {
         let _ = tokio::time::timeout(SEND_WAIT, send).await;
     }
 
-    async fn send(&self, signature: solana_signature::Signature, wire: &[u8], term: Term) {
+    /// Keeps the payments that a transaction may carry, and tells of the others.
+    fn keep_claimed(
+        &self,
+        items: Vec<Item>,
+        claims: Vec<Claim>,
+        charges: &[Option<Charge>],
+    ) -> Vec<Item> {
+        let mut kept = Vec::with_capacity(items.len());
+        for ((item, claim), charge) in items.into_iter().zip(claims).zip(charges) {
+            match claim {
+                Claim::Sealed => kept.push(item),
+                Claim::Bound => self.desk.release(item.digest(), Answer::Bound),
+                Claim::SubsidySpent => self.subsidy_spent(item.digest(), charge.as_ref()),
+                Claim::NonceConflict => self.desk.release(
+                    item.digest(),
+                    Answer::Refused {
+                        rejection: nonce_conflict(),
+                        transaction: None,
+                    },
+                ),
+                // Another relayer has it: what it says of it is asked of the ledger.
+                Claim::Known(row) => self.elsewhere(item.digest(), &row),
+            }
+        }
+        kept
+    }
+
+    /// Signs a transaction for payments. A key that fails rests, and the next one is asked.
+    async fn sign(&self, items: &[Item]) -> Result<Transaction, Unavailable> {
+        let recipe = self.recipe(items).await?;
+        let lamports = budget::cost(&recipe.budget());
+        let mut failures = 0;
+        loop {
+            let signer = self.signers.pick(&recipe.registered, lamports)?;
+            let key = signer.address();
+            let blockhash = self.blockhashes.get().await?;
+            let message = recipe.message(&key, &blockhash)?;
+            match self.sign_with(signer.as_ref(), &message.serialize()).await {
+                Ok(signature) => return recipe.finish(key, &blockhash, message, signature),
+                // It rests now, and the next turn is another's; unless it was tried meanwhile, and found well.
+                Err(error) if failures < self.signers.count() => {
+                    tracing::debug!(fee_payer = %key, %error, "a key did not sign; another is asked");
+                    failures += 1;
+                }
+                Err(error) => return Err(Unavailable::Signer(error)),
+            }
+        }
+    }
+
+    /// Has a key sign, and notes how it did.
+    pub(crate) async fn sign_with(
+        &self,
+        signer: &dyn Signer,
+        message: &[u8],
+    ) -> Result<Signature, SignError> {
+        let signed = signer.sign(message).await;
+        self.signers
+            .signed(&signer.address(), signed.as_ref().err());
+        signed
+    }
+
+    async fn send(&self, signature: Signature, wire: &[u8], term: Term) {
         // It may have slept since it wrote it down, and another may have taken it over.
         if !self.lease.is_held(term) {
             tracing::warn!(transaction = %signature, "not sent: the lease has run out");
@@ -375,14 +443,23 @@ impl Engine {
         }
     }
 
-    /// Everything that a transaction is made of, so that making it waits for nothing.
+    /// What a transaction for payments is made of, but for who pays for it.
     async fn recipe(&self, items: &[Item]) -> Result<Recipe, Unavailable> {
         let accounts = Arc::clone(&items[0].accounts);
         let facilitator = self.facilitator().await?;
-        let key = self.signers.pick(facilitator.relayer_keys())?.clone();
         let fees = self.fees_now(accounts.service, accounts.vault).await;
-        let largest = budget::of_settlement(items.len(), accounts.recipients.len(), &fees);
-        let lamports = budget::cost(&largest);
+        let recipe = Recipe {
+            version: if items.len() > 1 && self.takes_v1() {
+                Version::V1
+            } else {
+                Version::V0
+            },
+            items: items.iter().map(|item| item.settle).collect(),
+            registered: facilitator.relayer_keys().to_vec(),
+            accounts,
+            fees,
+        };
+        let lamports = budget::cost(&recipe.budget());
         let most = fees.max_lamports_per_transaction;
         if lamports > most {
             return Err(Unavailable::NotReady(format!(
@@ -390,18 +467,7 @@ impl Engine {
                  fees.max_lamports_per_transaction or lower the priority fee"
             )));
         }
-        Ok(Recipe {
-            version: if items.len() > 1 && self.takes_v1() {
-                Version::V1
-            } else {
-                Version::V0
-            },
-            items: items.iter().map(|item| item.settle).collect(),
-            blockhash: self.blockhashes.get().await?,
-            accounts,
-            key,
-            fees,
-        })
+        Ok(recipe)
     }
 
     /// Nothing was written and nothing was sent.
@@ -427,53 +493,62 @@ impl Engine {
     }
 }
 
+/// Some of the payments that a transaction was signed for are somebody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fewer;
+
 /// What a transaction is made of.
 struct Recipe {
     version: Version,
     accounts: Arc<ServiceAccounts>,
     items: Vec<SettleItem>,
-    blockhash: crate::chain::Blockhash,
-    key: crate::keys::FeePayer,
+    /// The keys that may sign for the facilitator.
+    registered: Vec<[u8; 32]>,
     fees: crate::config::Fees,
 }
 
 impl Recipe {
-    /// Builds and signs a settlement of the payments in these places.
-    fn sign(&self, places: &[usize]) -> Result<Transaction, Unavailable> {
-        let items: Vec<SettleItem> = places
-            .iter()
-            .filter_map(|place| self.items.get(*place).copied())
-            .collect();
-        let broken = |error: BuildError| Unavailable::NotReady(error.to_string());
-        let budget = budget::of_settlement(items.len(), self.accounts.recipients.len(), &self.fees);
-        let key = self.key.address();
+    fn budget(&self) -> transaction::Budget {
+        budget::of_settlement(self.items.len(), self.accounts.recipients.len(), &self.fees)
+    }
+
+    /// The settlement that `key` is to sign.
+    fn message(
+        &self,
+        key: &Address,
+        blockhash: &Blockhash,
+    ) -> Result<VersionedMessage, Unavailable> {
         // Alone, a payment that cannot settle fails its transaction, so that its reason is in the status. In a batch
         // it is skipped, and the others settle.
-        let strict = items.len() == 1;
-        let settle = instructions::settle(&key, &self.accounts, &items, strict);
-        let built = transaction::build(
-            self.version,
-            &key,
-            &[settle],
-            &budget,
-            self.blockhash.hash,
-            &[self.key.signer()],
-        )
-        .map_err(broken)?;
-        let signature =
-            built.signatures.first().copied().ok_or_else(|| {
-                Unavailable::NotReady("the transaction has no signature".to_owned())
-            })?;
+        let strict = self.items.len() == 1;
+        let settle = instructions::settle(key, &self.accounts, &self.items, strict);
+        transaction::compile(self.version, key, &[settle], &self.budget(), blockhash.hash)
+            .map_err(broken)
+    }
+
+    /// The transaction with its signature.
+    fn finish(
+        &self,
+        key: Address,
+        blockhash: &Blockhash,
+        message: VersionedMessage,
+        signature: Signature,
+    ) -> Result<Transaction, Unavailable> {
+        let built = transaction::signed(self.version, message, vec![signature]).map_err(broken)?;
         Ok(Transaction {
             signature,
             wire: transaction::wire(&built).map_err(broken)?,
             last_valid_block_height: self.blockhash.last_valid_block_height,
             signed_slot: self.blockhash.slot,
             fee_payer: key,
-            fee_lamports: budget::cost(&budget),
+            fee_lamports: budget::cost(&self.budget()),
             service: self.accounts.service,
         })
     }
+}
+
+fn broken(error: BuildError) -> Unavailable {
+    Unavailable::NotReady(error.to_string())
 }
 
 /// Whether `count` payments of different payers fit in a transaction.

@@ -22,6 +22,7 @@ use crate::{
     economics::EconomicsSettings,
     guard::settings::GuardSettings,
     ledger::Backend,
+    signers::{alert::AlertSettings, vault::VaultKey},
     verify::MAX_MARGIN_SECS,
 };
 
@@ -99,6 +100,9 @@ pub struct Config {
     /// How callers are kept within bounds.
     #[serde(default)]
     pub guard: GuardSettings,
+    /// Whom to tell when a key cannot pay.
+    #[serde(default)]
+    pub alerts: AlertSettings,
 }
 
 /// How payments are known by an id of their payer's: the extension `payment-identifier` of the protocol.
@@ -182,6 +186,25 @@ pub struct KeySource {
     pub keypair: Option<PathBuf>,
     /// The name of an environment variable that holds the content of one.
     pub env: Option<String>,
+    /// A key of HashiCorp Vault's transit engine.
+    pub vault: Option<Box<VaultKey>>,
+}
+
+impl KeySource {
+    /// The environment variables that it names: they may begin like ours, and are no fields.
+    fn variables(&self) -> impl Iterator<Item = String> {
+        let vault = self.vault.iter().flat_map(|vault| vault.variables());
+        self.env.clone().into_iter().chain(vault)
+    }
+
+    fn is_one(&self) -> bool {
+        let ways = [
+            self.keypair.is_some(),
+            self.env.is_some(),
+            self.vault.is_some(),
+        ];
+        ways.iter().filter(|way| **way).count() == 1
+    }
 }
 
 /// How logs are written.
@@ -475,12 +498,13 @@ impl Config {
             .or_else(|| figment.extract_inner::<String>("fee_payer.env").ok());
         let guard = figment.extract_inner::<GuardSettings>("guard");
         let guard = guard.unwrap_or_default();
+        let source = figment.extract_inner::<KeySource>("fee_payer").ok();
         let more = figment.extract_inner::<Vec<KeySource>>("more_fee_payers");
-        let more = more.unwrap_or_default().into_iter();
+        let sources = source.into_iter().chain(more.unwrap_or_default());
         let key_variables: Vec<String> = first
             .into_iter()
-            .chain(more.filter_map(|source| source.env))
             .chain(guard.secret_variables())
+            .chain(sources.flat_map(|source| source.variables().collect::<Vec<_>>()))
             .collect();
         let env = Env::prefixed(ENV_PREFIX)
             .filter(move |key| {
@@ -550,14 +574,12 @@ impl Config {
             "lease_ms: must be 1000 to 300000",
         );
         check(
-            self.fee_payer.keypair.is_some() != self.fee_payer.env.is_some(),
-            "fee_payer: needs exactly one of `keypair` (a file) and `env` (a variable's name)",
+            self.fee_payer.is_one(),
+            "fee_payer: needs exactly one of `keypair` (a file), `env` (a variable's name) and `vault`",
         );
         check(
-            self.more_fee_payers
-                .iter()
-                .all(|key| key.keypair.is_some() != key.env.is_some()),
-            "more_fee_payers: each needs exactly one of `keypair` (a file) and `env` (a variable's name)",
+            self.more_fee_payers.iter().all(KeySource::is_one),
+            "more_fee_payers: each needs exactly one of `keypair` (a file), `env` (a variable's name) and `vault`",
         );
         check(
             (1..=80).contains(&self.batch.max_payments),
@@ -642,6 +664,14 @@ impl Config {
         found.extend(self.onboard.problems());
         found.extend(self.economics.problems(limits.confirm_timeout()));
         found.extend(self.guard.problems());
+        let first = self.fee_payer.vault.iter().map(|key| ("fee_payer", key));
+        let more = self.more_fee_payers.iter();
+        let more = more.filter_map(|source| Some(("more_fee_payers", source.vault.as_ref()?)));
+        for (field, vault) in first.chain(more) {
+            let problems = vault.problems().into_iter();
+            found.extend(problems.map(|problem| format!("{field}.{problem}")));
+        }
+        found.extend(self.alerts.problems());
         let dearest = budget::dearest(&self.fees.dearest());
         if dearest > self.fees.max_lamports_per_transaction {
             found.push(format!(
@@ -666,7 +696,9 @@ fn default_database_url() -> SecretUrl {
     SecretUrl::from("sqlite://sluice-relayer.db")
 }
 
-fn address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
+pub(crate) fn address<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Address, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse()
         .map_err(|_| serde::de::Error::custom(format!("{text:?} is not an address")))
@@ -686,7 +718,7 @@ fn line(error: &figment::Error, file: &str) -> String {
     };
     let secret = ["fee_payer", "guard.api_keys", "guard.screening.hook"]
         .iter()
-        .any(|place| field.starts_with(place))
+        .any(|place| field.contains(place))
         || field.ends_with("_url");
     let what = match (&error.kind, secret) {
         (Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected), true) => {

@@ -238,6 +238,20 @@ impl Desk {
         places.by_digest.insert(digest, place);
     }
 
+    /// Puts a payment on the desk that the ledger says is open, even if it had ended here: the chain may have undone that.
+    pub fn reopen(&self, row: &PaymentRow) {
+        if row.state.is_live() {
+            let mut places = self.lock();
+            let ended = |place: &Place| !place.seat.state.is_live();
+            if places.by_digest.get(&row.payment.digest).is_some_and(ended)
+                && let Some(place) = places.by_digest.remove(&row.payment.digest)
+            {
+                places.unlist(&row.payment.digest, &place);
+            }
+        }
+        self.restore(row);
+    }
+
     /// The live payments that a transaction was signed for.
     pub fn signed(&self) -> Vec<Digest> {
         let places = self.lock();
@@ -326,6 +340,8 @@ impl Desk {
         places
             .by_digest
             .get(digest)
+            // The one success is told once, even if the chain has undone what it was told for.
+            .filter(|place| !place.seat.answered)
             .and_then(|place| place.waiter.as_ref())
             .is_some_and(|waiter| !waiter.is_closed())
     }

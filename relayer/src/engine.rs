@@ -1,8 +1,11 @@
 //! What every request shares: chain, ledger, keys and settings; and the answers to `/verify`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use sluice_sdk::{Address, SignedIntent, accounts::Facilitator, x402::Network};
@@ -22,12 +25,11 @@ use crate::{
     follow::Handover,
     guard::{Caller, Guard, Limited, Purpose, failures::Failure},
     identifier::Bindings,
-    keys::FeePayer,
     lease::Lease,
     ledger::{Backend, Ledger, LedgerError, PaymentRow, unix_millis},
     reason::Rejection,
     request::{Home, Payment},
-    signers::Signers,
+    signers::{SignError, Signer, Signers, alert::Alerts},
     snapshot::{Lookup, Snapshot, SnapshotError, Snapshots, Subject, exists, lookup, time},
     verify::{Admission, Settler, judge},
 };
@@ -85,6 +87,8 @@ pub struct Engine {
     prices: Prices,
     settler: Settler,
     v1: AtomicBool,
+    /// Whether the RPC has said at last that it serves another cluster than this relayer's.
+    strange: AtomicBool,
     /// Work that finishes even if its caller hangs up.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when no more requests come in: what waits for more goes on without.
@@ -104,14 +108,18 @@ pub enum Unavailable {
     NotReady(String),
     /// Every fee payer's balance is below the low-water mark.
     #[error(
-        "the fee payer holds {lamports} lamports, below its low-water mark of {least}: its operator must fund it"
+        "the fee payer holds {} lamports, below its low-water mark of {least}: its operator must fund it",
+        .lamports.map_or("an unknown number of".to_owned(), |lamports| lamports.to_string())
     )]
     FeePayer {
-        /// What one of them holds.
-        lamports: u64,
+        /// What the richest of them holds.
+        lamports: Option<u64>,
         /// The low-water mark.
         least: u64,
     },
+    /// No key signs now.
+    #[error("no fee payer's key signs now")]
+    Signer(SignError),
     /// Too much is being worked on.
     #[error("too many payments are being settled: try again shortly")]
     Overloaded,
@@ -204,8 +212,11 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) chain: Arc<dyn Chain>,
     pub(crate) ledger: Ledger,
-    pub(crate) keys: Vec<FeePayer>,
     pub(crate) guard: Guard,
+    pub(crate) keys: Vec<Arc<dyn Signer>>,
+    pub(crate) alerts: Alerts,
+    /// A balance that was not read for so long is worth an alert.
+    pub(crate) stale_balance: Duration,
     pub(crate) stop_following: CancellationToken,
 }
 
@@ -218,9 +229,11 @@ impl Engine {
             ledger,
             keys,
             guard,
+            alerts,
+            stale_balance,
             stop_following,
         } = parts;
-        let signers = Signers::new(keys, settings.fees);
+        let signers = Signers::new(keys, settings.fees, alerts, stale_balance);
         Self {
             settler: Settler {
                 relayers: signers.addresses(),
@@ -247,6 +260,7 @@ impl Engine {
             prices: Prices::default(),
             snapshots: Snapshots::default(),
             v1: AtomicBool::new(false),
+            strange: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             closing: CancellationToken::new(),
@@ -274,6 +288,36 @@ impl Engine {
 
     pub(crate) fn set_takes_v1(&self, takes: bool) {
         self.v1.store(takes, Ordering::Relaxed);
+    }
+
+    /// Notes which cluster the RPC serves now.
+    pub(crate) fn note_cluster(&self, genesis_hash: &[u8; 32]) {
+        let strange = *genesis_hash != self.settings.genesis_hash;
+        if self.strange.swap(strange, Ordering::Relaxed) == strange {
+            return;
+        }
+        if strange {
+            tracing::error!(
+                event = "cluster_changed",
+                genesis_hash = %Address::new_from_array(*genesis_hash),
+                "the RPC serves another cluster than at the start: nothing is taken on until it serves this one"
+            );
+        } else {
+            tracing::info!(
+                event = "cluster_back",
+                "the RPC serves the relayer's cluster again"
+            );
+        }
+    }
+
+    /// Whether the RPC serves the relayer's cluster, as far as is known.
+    pub(crate) fn check_cluster(&self) -> Result<(), Unavailable> {
+        if self.strange.load(Ordering::Relaxed) {
+            return Err(Unavailable::NotReady(
+                "the RPC serves another cluster than the relayer's: correct rpc_url and more_rpc_urls".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// Judges a payment. Signs nothing, sends nothing, reserves nothing.
@@ -317,6 +361,7 @@ impl Engine {
         {
             return Ok(Examined::Known(Box::new(known)));
         }
+        self.check_cluster()?;
         let (snapshot, asked) = self.snapshot(payment).await?;
         let payer = snapshot
             .nonce

@@ -28,14 +28,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     batch::{Item, unexpected},
     chain::{
-        CLOCK, Depth, Failure, MAX_STATUSES, TransactionError,
+        CLOCK, Depth, Failure, MAX_STATUSES, RawAccount, TransactionError, clock_slot,
         notices::{Notice, Notices},
     },
     desk::Answer,
     economics::Terms,
     engine::{Engine, Unavailable},
     lease::Term,
-    ledger::{Attempt, Backend, Candidate, LedgerError, Means, PaymentRow, State, record::Landing},
+    ledger::{
+        Attempt, Backend, Candidate, LedgerError, Means, NonceKey, PaymentRow, State,
+        record::Landing,
+    },
     proof::{Judgement, NonceWitness},
     reason::{ExactReason, Reason, Rejection},
     snapshot::{exists, lookup, time},
@@ -55,6 +58,13 @@ const YOUNG: u32 = 7;
 const NO_HURRY: Duration = Duration::from_secs(60);
 /// Expired payments whose nonce accounts are asked for at once, with the clock.
 const MAX_WITNESSES: usize = 99;
+/// The longest pause between two questions for the results of a transaction that landed.
+const LONGEST_MUTE: Duration = Duration::from_secs(30);
+/// After so many rebroadcasts' time without results, the chain's own state is asked what a landed transaction did not do.
+const MUTE: u32 = 10;
+/// For so many rebroadcasts' time nobody believes that a nonce was used by somebody else, while an earlier transaction of
+/// the payment was only not found.
+const DOUBT: u32 = 5;
 /// A payment whose transactions failed so often before, for no reason of its own, is given up: every failure costs a fee.
 const MAX_FAILURES: u32 = 3;
 
@@ -116,6 +126,18 @@ struct Open {
     last_sent: Option<Instant>,
     /// What it did was written down in a commit that did not come back: it is to be written, or read, once more.
     unheard: bool,
+    /// It is in a block, and no node has said yet what it did.
+    mute: Option<Mute>,
+}
+
+/// A transaction that landed and whose results nobody tells.
+struct Mute {
+    since: Instant,
+    /// When a node is asked again, and the pause after it.
+    again: Instant,
+    pause: Duration,
+    /// Whether the operator was told.
+    told: bool,
 }
 
 /// A transaction in a block that the cluster has voted for.
@@ -271,6 +293,7 @@ async fn follow_on(engine: Arc<Engine>, mut notices: Notices) {
     let mut follower = Follower {
         open: HashMap::new(),
         ended: Default::default(),
+        doubts: Mutex::default(),
         sends: Arc::new(Semaphore::new(MAX_SENDS)),
         known_in: None,
         rest: None,
@@ -315,6 +338,8 @@ struct Follower {
     /// Those that ended since the chores before the last ones. One that was taken up from the ledger may end before it
     /// is handed over by whoever signed it, and is not followed again then.
     ended: [HashSet<Signature>; 2],
+    /// Payments whose nonce was used, nobody has said by which transaction, and since when that is so.
+    doubts: Mutex<HashMap<Digest, Instant>>,
     /// Places for repeated sends.
     sends: Arc<Semaphore>,
     /// The term in which the ledger last said which transactions are this relayer's.
@@ -324,6 +349,25 @@ struct Follower {
     /// The rest after the next failure: longer with each, so that what is down for long is not asked in vain, and told
     /// of, every few milliseconds.
     pause: Duration,
+}
+
+impl Mute {
+    fn is_due(&self) -> bool {
+        Instant::now() >= self.again
+    }
+
+    /// Once more without results.
+    fn still(mute: &mut Option<Self>) {
+        let now = Instant::now();
+        let mute = mute.get_or_insert(Self {
+            since: now,
+            again: now,
+            pause: Duration::from_millis(10),
+            told: false,
+        });
+        mute.again = now + mute.pause;
+        mute.pause = (mute.pause * 2).min(LONGEST_MUTE);
+    }
 }
 
 impl Follower {
@@ -344,6 +388,7 @@ impl Follower {
             since: Instant::now(),
             last_sent: Some(Instant::now()),
             unheard: false,
+            mute: None,
         };
         self.open.insert(sent.signature, open);
     }
@@ -392,6 +437,7 @@ impl Follower {
             .open
             .iter()
             .filter(|(_, open)| open.since.elapsed() >= patience)
+            .filter(|(_, open)| open.mute.as_ref().is_none_or(Mute::is_due))
             .map(|(signature, _)| *signature)
             .collect();
         for chunk in signatures.chunks(MAX_STATUSES) {
@@ -449,7 +495,11 @@ impl Follower {
                         self.tell(&landed.signature, landed.slot, open, record);
                     }
                 }
-                Ok(None) => {}
+                Ok(None) => {
+                    if let Some(open) = self.open.get_mut(&landed.signature) {
+                        Mute::still(&mut open.mute);
+                    }
+                }
                 // What the others did is written down by now, and has to be told all the same.
                 Err(error) => {
                     tracing::warn!(transaction = %landed.signature, %error, "what a landed transaction did is not known yet");
@@ -699,6 +749,14 @@ impl Follower {
             engine.desk.paid(digest, &attempt, ours);
             return Ok(Some(Outcome::Earlier));
         }
+        // Nobody knows an earlier one now. A node that lags or lies may know it in a moment, and then it was paid.
+        let doubt = engine.settings.chain.rebroadcast() * DOUBT;
+        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *doubts.entry(*digest).or_insert_with(Instant::now);
+        if since.elapsed() < doubt {
+            return Ok(None);
+        }
+        doubts.remove(digest);
         Ok(refused)
     }
 
@@ -711,6 +769,7 @@ impl Follower {
         self.rebroadcast();
         self.watch_strangers();
         later("declared dead", self.bury_dead().await);
+        later("told from the chain's state", self.testify().await);
         later("signed again", self.revive().await);
     }
 
@@ -738,7 +797,7 @@ impl Follower {
             // The queue may hold it: written down a moment ago by this very process.
             let rows = self.engine.ledger.payments(&transaction.digests).await?;
             for row in &rows {
-                self.engine.desk.restore(row);
+                self.engine.desk.reopen(row);
             }
             let fee_lamports = rows
                 .iter()
@@ -766,6 +825,7 @@ impl Follower {
                 since: Instant::now(),
                 last_sent: None,
                 unheard: false,
+                mute: None,
             };
             self.open.entry(transaction.signature).or_insert(open);
         }
@@ -857,6 +917,132 @@ impl Follower {
         Ok(())
     }
 
+    /// Asks the chain's own state about transactions that landed and whose results no node tells.
+    ///
+    /// A nonce that is free in a final state of a later slot was not used: the payment was not made, and may be signed
+    /// again. One that is used tells nothing for sure: another intent with the same nonce, settled by somebody else, may
+    /// have used it. Such a payment stays open until a node tells.
+    async fn testify(&mut self) -> Result<(), Unavailable> {
+        let patience = self.engine.settings.chain.rebroadcast() * MUTE;
+        let long = |open: &Open| {
+            let mute = open.mute.as_ref();
+            mute.is_some_and(|mute| mute.since.elapsed() >= patience)
+        };
+        let mute: Vec<Signature> = self
+            .open
+            .iter()
+            .filter(|(_, open)| long(open))
+            .map(|(signature, _)| *signature)
+            .take(MAX_STATUSES)
+            .collect();
+        if mute.is_empty() {
+            return Ok(());
+        }
+        let statuses = self.engine.chain.statuses(&mute, true).await?;
+        for (signature, status) in mute.iter().zip(statuses) {
+            let Some(status) = status.filter(|status| status.finalized && status.error.is_none())
+            else {
+                continue;
+            };
+            let free = self.free(signature, status.slot).await?;
+            self.release(signature, status.slot, free).await?;
+        }
+        Ok(())
+    }
+
+    /// Of a landed transaction's payments that are still open, those whose nonces are free in a final state of `slot` or
+    /// later; and how many others there are.
+    async fn free(
+        &self,
+        signature: &Signature,
+        slot: u64,
+    ) -> Result<(Vec<Digest>, usize), Unavailable> {
+        let engine = &self.engine;
+        let live = engine.ledger.carried(signature).await?;
+        let rows = engine.ledger.payments(&live).await?;
+        let mut keys = vec![CLOCK];
+        let rows: Vec<(Digest, NonceKey)> = rows
+            .into_iter()
+            .filter_map(|row| Some((row.payment.digest, row.payment.intent()?.nonce)))
+            .collect();
+        keys.extend(rows.iter().map(|(_, nonce)| nonce.account));
+        let accounts = engine.chain.accounts(&keys, Depth::Finalized).await?;
+        let mut accounts = accounts.iter().map(Option::as_ref);
+        // All of one moment, and the clock tells which.
+        let at = accounts.next().flatten().and_then(clock_slot);
+        if at.is_none_or(|at| at < slot) {
+            return Ok((Vec::new(), rows.len()));
+        }
+        let is_free = |key: &NonceKey, account: Option<&RawAccount>| {
+            let nonce = lookup::<NonceAccount>(account.filter(|account| exists(account)));
+            let Some(nonce) = nonce.found().filter(|it| it.opened_slot == key.opened_slot) else {
+                return false;
+            };
+            let lane = nonce.lanes.get(usize::from(key.lane));
+            lane.is_some_and(|lane| {
+                matches!(
+                    lane.window().take(key.nonce),
+                    Ok(_) | Err(Skip::NonceTooFar)
+                )
+            })
+        };
+        let free: Vec<Digest> = rows
+            .iter()
+            .zip(accounts)
+            .filter(|((_, key), account)| is_free(key, *account))
+            .map(|((digest, _), _)| *digest)
+            .collect();
+        let others = rows.len() - free.len();
+        Ok((free, others))
+    }
+
+    /// Lets payments go that a landed transaction did not make.
+    async fn release(
+        &mut self,
+        signature: &Signature,
+        slot: u64,
+        (free, others): (Vec<Digest>, usize),
+    ) -> Result<(), Unavailable> {
+        if others == 0 {
+            // It did nothing for any of them: like one that failed as a whole, and each is tried alone.
+            let untouched: Vec<(Digest, Landing)> = free
+                .iter()
+                .map(|digest| (*digest, Landing::Untouched))
+                .collect();
+            self.engine
+                .ledger
+                .land(*signature, slot, true, untouched)
+                .await?;
+            tracing::warn!(transaction = %signature, slot, payments = free.len(), "a landed transaction made none of its payments, by the state of their nonces");
+            self.ended[0].insert(*signature);
+            if let Some(open) = self.open.remove(signature) {
+                for carried in &open.payments {
+                    self.engine
+                        .desk
+                        .advance(&carried.digest, State::Signed, None);
+                }
+            }
+            return Ok(());
+        }
+        if !free.is_empty() {
+            self.engine.ledger.release(*signature, free.clone()).await?;
+            for digest in &free {
+                self.engine.desk.advance(digest, State::Signed, None);
+            }
+        }
+        let Some(mute) = self.open.get_mut(signature).and_then(|o| o.mute.as_mut()) else {
+            return Ok(());
+        };
+        if !std::mem::replace(&mut mute.told, true) {
+            tracing::error!(
+                event = "results_unknown", transaction = %signature, slot, payments = others,
+                "a transaction landed and no node tells what it did: its payments stay open until one does; add a node that \
+                 keeps transactions to more_rpc_urls"
+            );
+        }
+        Ok(())
+    }
+
     /// Signs payments again whose every transaction is dead, or closes them if their intent has expired.
     async fn revive(&self) -> Result<(), Unavailable> {
         let engine = &self.engine;
@@ -870,7 +1056,7 @@ impl Follower {
             rows.into_iter().partition(|row| can_expire(row, now));
         self.expire(&late).await?;
         for row in rows {
-            engine.desk.restore(&row);
+            engine.desk.reopen(&row);
             let digest = hex::encode(row.payment.digest);
             let in_line = engine
                 .desk
@@ -1099,7 +1285,7 @@ fn later(what: &str, done: Result<(), Unavailable>) {
 }
 
 impl Engine {
-    /// Finds what can no longer be undone.
+    /// Finds what can no longer be undone, and what was undone.
     async fn finalize(&self) -> Result<(), Unavailable> {
         let unfinal = self.ledger.unfinal(MAX_UNFINAL).await?;
         if unfinal.is_empty() {
@@ -1107,14 +1293,69 @@ impl Engine {
         }
         let signatures: Vec<Signature> = unfinal.iter().map(|(signature, _)| *signature).collect();
         let statuses = self.chain.statuses(&signatures, true).await?;
-        let done = signatures
-            .iter()
-            .zip(statuses)
-            .filter(|(_, status)| status.as_ref().is_some_and(|status| status.finalized))
-            .map(|(signature, _)| *signature)
-            .collect::<Vec<_>>();
+        let (mut done, mut gone) = (Vec::new(), Vec::new());
+        for ((signature, slot), status) in unfinal.iter().zip(statuses) {
+            match status {
+                None => gone.push(*signature),
+                // In another block it may have done something else: it is followed as if it had not landed yet.
+                Some(status)
+                    if status.confirmed && (status.slot != *slot || status.error.is_some()) =>
+                {
+                    let digests = self.ledger.undo(*signature, *slot, true).await?;
+                    self.undone(signature, digests, "landed in another block")
+                        .await?;
+                }
+                Some(status) if status.finalized => done.push(*signature),
+                Some(_) => {}
+            }
+        }
         if !done.is_empty() {
             self.ledger.finalize(done).await?;
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // Its block was dropped. It may land again until its blockhash is dead, and is dead by the same proof as one that
+        // never landed.
+        let height = self.chain.finalized_block_height().await?;
+        let statuses = self.chain.statuses(&gone, true).await?;
+        let first = self.chain.first_slot().await?;
+        for (signature, status) in gone.iter().zip(statuses) {
+            let Some(landed) = self
+                .ledger
+                .landed(signature)
+                .await?
+                .filter(|_| status.is_none())
+            else {
+                continue;
+            };
+            let transaction = landed.transaction;
+            let remembered = transaction.signed_slot.is_none_or(|slot| first <= slot);
+            let dead = height > transaction.last_valid_block_height && remembered;
+            if !dead && height > transaction.last_valid_block_height {
+                tracing::debug!(transaction = %signature, first, "no node's history reaches back to a landed transaction");
+                continue;
+            }
+            let digests = self.ledger.undo(*signature, landed.slot, !dead).await?;
+            self.undone(signature, digests, "was in a block that was dropped")
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Puts payments back on the desk that were thought paid.
+    async fn undone(
+        &self,
+        signature: &Signature,
+        digests: Vec<Digest>,
+        why: &str,
+    ) -> Result<(), Unavailable> {
+        for row in self.ledger.payments(&digests).await? {
+            self.desk.reopen(&row);
+            tracing::error!(
+                event = "rolled_back", digest = %hex::encode(row.payment.digest), transaction = %signature, answered = row.answered,
+                "a payment that was confirmed is open again: its transaction {why}"
+            );
         }
         Ok(())
     }

@@ -20,10 +20,10 @@ pub mod follow;
 pub mod guard;
 pub mod http;
 pub mod identifier;
-pub mod keys;
 pub mod lease;
 pub mod ledger;
 pub mod onboard;
+pub mod outbound;
 pub mod proof;
 pub mod reason;
 pub mod request;
@@ -32,6 +32,9 @@ pub mod settle;
 pub mod signers;
 pub mod snapshot;
 pub mod verify;
+mod watch;
 
 pub use config::Config;
 pub use run::{Relayer, RunningRelayer, StartError};
+/// The keys of this process.
+pub use signers::local as keys;

@@ -3,7 +3,7 @@
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use sluice_relayer::{Config, Relayer, config::LogFormat, guard::Guard, keys::FeePayer};
+use sluice_relayer::{Config, Relayer, config::LogFormat, guard::Guard, signers};
 use tracing_subscriber::EnvFilter;
 
 /// Requests are many small allocations; a tenth of the CPU time of a verdict was the C library's.
@@ -90,7 +90,7 @@ async fn check(path: &std::path::Path, rpc: bool) -> anyhow::Result<ExitCode> {
     let config = Config::load(path)?;
     println!("ok    configuration: {}", path.display());
     for source in std::iter::once(&config.fee_payer).chain(&config.more_fee_payers) {
-        println!("ok    key: {}", FeePayer::load(source)?.address());
+        println!("ok    key: {}", signers::load(source)?.address());
     }
     Guard::new(&config.guard)?;
     println!("ok    guard: {} API keys", config.guard.api_keys.len());

@@ -171,7 +171,7 @@ impl Engine {
             return Ok(Err(Refused::OtherDelegate { delegate, units }));
         }
         let registered = self.facilitator().await?;
-        let sponsor = self.signers.pick(registered.relayer_keys())?.address();
+        let sponsor = self.signers.pick(registered.relayer_keys(), 0)?.address();
         let fees = self.fees_now(funds.nonce_account, funds.source).await;
         let mut budget = budget::of_onboarding(&fees);
         // No two are the same transaction, even on one blockhash: one that failed must not stand for the next.
@@ -272,12 +272,15 @@ impl Engine {
         if let Err(refused) = self.funds(&kept.payer, &kept.mint, least).await? {
             return Ok(Err(refused));
         }
-        let Some(key) = self.signers.key(&kept.sponsor).cloned() else {
+        let Some(key) = self.signers.key(&kept.sponsor) else {
             return Ok(Err(Refused::Sponsor(kept.sponsor)));
         };
         self.signers.check_one(&kept.sponsor)?;
         let message = message_of(&kept.unsigned).unwrap_or_default();
-        let ours = key.sign(message);
+        let ours = self
+            .sign_with(key.as_ref(), message)
+            .await
+            .map_err(Unavailable::Signer)?;
         let chore = NewChore {
             kind: Kind::Onboard,
             signature: ours,

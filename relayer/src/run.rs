@@ -19,9 +19,10 @@ use crate::{
     follow::{beat, follow, heartbeat, housekeep},
     guard::{Guard, GuardError},
     http::{self, Check, ReadyView},
-    keys::{FeePayer, KeyError},
     ledger::{Backend, Ledger, LedgerError, unix_millis},
+    signers::{self, KeyError, Signer, alert::Alerts},
     snapshot::{config_address, genesis_mismatch},
+    watch::watch,
 };
 
 /// How often a start asks an RPC that does not answer.
@@ -82,13 +83,16 @@ impl Relayer {
     }
 
     /// Starts a relayer on a chain and with keys that the caller brings.
-    pub async fn start_with(
+    pub async fn start_with<S: Into<Arc<dyn Signer>>>(
         config: Config,
         chain: Arc<dyn Chain>,
-        keys: Vec<FeePayer>,
+        keys: Vec<S>,
     ) -> Result<RunningRelayer, StartError> {
+        let keys = keys.into_iter().map(Into::into).collect();
         let stop_following = CancellationToken::new();
         let engine = engine(&config, chain, keys, stop_following.clone()).await?;
+        // A key that is not there yet rests until it is; another key than the configured one is a mistake.
+        engine.signers.probe().await.map_err(KeyError::Other)?;
         find_format(&engine, config.batch.format).await;
         recover(&engine).await?;
         engine.open_books().await?;
@@ -118,6 +122,7 @@ impl Relayer {
         tokio::spawn(beat(Arc::clone(&engine), stop_following.clone()));
         tokio::spawn(housekeep(Arc::clone(&engine), stop_following.clone()));
         chores::start(&engine, stop_following.clone());
+        tokio::spawn(watch(Arc::clone(&engine), stop_following.clone()));
         let router = http::router(Arc::clone(&engine), &config.guard.cors);
         let server = tokio::spawn(http::serve(
             listener,
@@ -163,6 +168,8 @@ impl Relayer {
         config.database_url = SecretUrl::from("sqlite::memory:");
         let stop = CancellationToken::new();
         let engine = engine(&config, chain, keys, stop.clone()).await?;
+        engine.signers.probe().await.map_err(KeyError::Other)?;
+        engine.signers.look(&engine.accounts).await;
         let mut view = engine.readiness().await;
         view.checks.retain(|check| check.name != "ledger");
         view.checks.insert(
@@ -252,17 +259,15 @@ impl RunningRelayer {
 /// Every node of the configuration as one chain.
 fn nodes(config: &Config) -> Arc<dyn Chain> {
     let node = |url| -> Arc<dyn Chain> { Arc::new(RpcChain::new(url, config.chain.rpc_timeout())) };
-    if config.more_rpc_urls.is_empty() {
-        return node(&config.rpc_url);
-    }
+    // A single one as well: a pool notices when what it serves is another cluster.
     let urls = std::iter::once(&config.rpc_url).chain(&config.more_rpc_urls);
     Arc::new(ChainPool::new(urls.map(node).collect()))
 }
 
-fn load_keys(config: &Config) -> Result<Vec<FeePayer>, KeyError> {
+fn load_keys(config: &Config) -> Result<Vec<Arc<dyn Signer>>, KeyError> {
     std::iter::once(&config.fee_payer)
         .chain(&config.more_fee_payers)
-        .map(FeePayer::load)
+        .map(signers::load)
         .collect()
 }
 
@@ -270,7 +275,7 @@ fn load_keys(config: &Config) -> Result<Vec<FeePayer>, KeyError> {
 async fn engine(
     config: &Config,
     chain: Arc<dyn Chain>,
-    keys: Vec<FeePayer>,
+    keys: Vec<Arc<dyn Signer>>,
     stop_following: CancellationToken,
 ) -> Result<Arc<Engine>, StartError> {
     let genesis_hash = genesis_hash(chain.as_ref()).await?;
@@ -318,12 +323,15 @@ async fn engine(
         identifier: config.payment_identifier,
         lease: config.lease(),
     };
+    let name = config.replica.as_deref().unwrap_or("relayer");
     Ok(Arc::new(Engine::new(Parts {
         settings,
         chain,
         ledger,
         keys,
         guard,
+        alerts: Alerts::start(&config.alerts, name, stop_following.clone()),
+        stale_balance: config.alerts.stale_balance(),
         stop_following,
     })))
 }

@@ -4,6 +4,7 @@ use solana_compute_budget_interface::ComputeBudgetInstruction;
 use solana_hash::Hash;
 use solana_instruction::Instruction;
 use solana_message::{VersionedMessage, v0, v1};
+use solana_signature::Signature;
 use solana_signer::{SignerError, signers::Signers};
 use solana_transaction::versioned::VersionedTransaction;
 
@@ -128,6 +129,27 @@ pub fn build(
 ) -> Result<VersionedTransaction, BuildError> {
     let message = compile(version, fee_payer, instructions, budget, blockhash)?;
     let transaction = VersionedTransaction::try_new(message, signers)?;
+    measured(version, transaction)
+}
+
+/// Puts the signatures that were made elsewhere under a message, in the order of its signers, and measures it. Whether
+/// they are the signers' is for the caller to check.
+pub fn signed(
+    version: Version,
+    message: VersionedMessage,
+    signatures: Vec<Signature>,
+) -> Result<VersionedTransaction, BuildError> {
+    let transaction = VersionedTransaction {
+        signatures,
+        message,
+    };
+    measured(version, transaction)
+}
+
+fn measured(
+    version: Version,
+    transaction: VersionedTransaction,
+) -> Result<VersionedTransaction, BuildError> {
     let len = wire(&transaction)?.len();
     let max = version.max_len();
     if len > max {

@@ -89,6 +89,12 @@ impl Blockhashes {
         Ok(blockhash)
     }
 
+    /// A slot that has been: that of the newest blockhash; 0 before there is one.
+    pub fn slot(&self) -> u64 {
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        newest.map_or(0, |(blockhash, _)| blockhash.slot)
+    }
+
     /// Blocks in which a transaction with this blockhash may still land, at most; 0 for a dead or an unknown one.
     ///
     /// Most clients sign with one that was seen here when it was the newest. Any other is asked about once.

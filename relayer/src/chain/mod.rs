@@ -157,7 +157,9 @@ pub trait Chain: Send + Sync + 'static {
 
     /// The slot of the first block of which the node still has the transactions. About what landed earlier its "not
     /// known" says nothing.
-    async fn first_slot(&self) -> Result<u64, ChainError>;
+    async fn first_slot(&self) -> Result<u64, ChainError> {
+        Ok(0)
+    }
 
     /// Sends a transaction. An error does not mean that it was not sent.
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError>;

@@ -20,19 +20,41 @@ use sluice_sdk::Address;
 use solana_signature::Signature;
 use tokio::{
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
-use tokio_tungstenite::{connect_async, tungstenite::Message};
+use tokio_tungstenite::{
+    connect_async_with_config,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{TransactionError, codes_in_logs};
 use crate::config::SecretUrl;
 
-/// Between two tries to connect: the first pause, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A connection on which nothing comes for this long is asked whether it lives, and then given up.
-const SILENCE: Duration = Duration::from_secs(20);
+/// Bytes of the largest message. Logs of a transaction are cut off far below.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// How patient a subscription is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Between the first two tries to connect; it doubles with each that fails.
+    pub first_pause: Duration,
+    /// The longest pause between two tries.
+    pub longest_pause: Duration,
+    /// A connection on which nothing comes for this long is asked whether it lives, and then given up. So is one on which
+    /// the subscription is not answered.
+    pub silence: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(30),
+            silence: Duration::from_secs(20),
+        }
+    }
+}
 
 /// A transaction that the cluster has voted for.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,24 +81,34 @@ pub struct Notices {
 impl Notices {
     /// Subscribes at `url` to what names one of `fee_payers`, until `stop`.
     pub fn start(url: SecretUrl, fee_payers: Vec<Address>, stop: CancellationToken) -> Self {
+        Self::start_at(Pace::default(), url, fee_payers, stop)
+    }
+
+    /// The same at another pace.
+    pub fn start_at(
+        pace: Pace,
+        url: SecretUrl,
+        fee_payers: Vec<Address>,
+        stop: CancellationToken,
+    ) -> Self {
         let (sender, queue) = mpsc::unbounded_channel();
         let connected = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&connected);
         tokio::spawn(async move {
-            let mut pause = FIRST_PAUSE;
+            let mut pause = pace.first_pause;
             loop {
                 let heard = tokio::select! {
                     () = stop.cancelled() => return,
-                    heard = listen(&url, &fee_payers, &sender, &flag) => heard,
+                    heard = listen(&pace, &url, &fee_payers, &sender, &flag) => heard,
                 };
                 if flag.swap(false, Ordering::Relaxed) {
-                    pause = FIRST_PAUSE;
+                    pause = pace.first_pause;
                 }
                 // The error may hold the URL, and that a key: only its kind is told.
                 tracing::warn!(url = %url, reason = heard.unwrap_or_else(|problem| problem), "no notices from the cluster; it is asked instead");
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                    () = sleep(pause) => pause = (pause * 2).min(pace.longest_pause),
                 }
             }
         });
@@ -106,12 +138,17 @@ impl Notices {
 
 /// Listens until the connection ends. Says why it did.
 async fn listen(
+    pace: &Pace,
     url: &SecretUrl,
     fee_payers: &[Address],
     notices: &mpsc::UnboundedSender<Notice>,
     connected: &AtomicBool,
 ) -> Result<&'static str, &'static str> {
-    let connection = timeout(SILENCE, connect_async(url.expose()));
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
+    let connection = connect_async_with_config(url.expose(), Some(limits), false);
+    let connection = timeout(pace.silence, connection);
     let (mut socket, _) = connection
         .await
         .map_err(|_| "no connection in time")?
@@ -132,8 +169,13 @@ async fn listen(
     }
     let mut open: HashSet<u64> = (0..fee_payers.len() as u64).collect();
     let mut asked = false;
+    let begun = Instant::now();
     loop {
-        match timeout(SILENCE, socket.next()).await {
+        let subscribed = connected.load(Ordering::Relaxed);
+        if !subscribed && begun.elapsed() >= pace.silence {
+            return Ok("a subscription was not answered");
+        }
+        match timeout(pace.silence, socket.next()).await {
             Err(_) if asked => return Ok("the connection is dead"),
             Err(_) => {
                 asked = true;
@@ -151,10 +193,14 @@ async fn listen(
                     continue;
                 };
                 if let Some(id) = value["id"].as_u64() {
-                    if !value["error"].is_null() {
+                    // What was not asked for is not for us.
+                    if !open.remove(&id) {
+                        continue;
+                    }
+                    if !value["result"].is_u64() {
                         return Ok("a subscription was refused");
                     }
-                    if open.remove(&id) && open.is_empty() {
+                    if open.is_empty() {
                         connected.store(true, Ordering::Relaxed);
                         tracing::info!(url = %url, "subscribed to the fee payers' transactions");
                     }

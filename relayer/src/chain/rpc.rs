@@ -29,19 +29,28 @@ const MAX_DATA: usize = 64 * 1024;
 pub struct RpcChain {
     client: RpcClient,
     timeout: Duration,
-    /// The highest finalized slot that it was asked about: what answers from before that is behind.
-    seen: AtomicU64,
+    /// The newest finalized slot that was seen here. Behind one address may be several nodes, and one that is behind this
+    /// cannot say that something never landed.
+    finalized: AtomicU64,
 }
 
 #[derive(Deserialize)]
 struct InContext<T> {
-    context: Context,
+    /// Of which slot the answer is.
+    context: Option<WireContext>,
     value: T,
 }
 
 #[derive(Deserialize)]
-struct Context {
+struct WireContext {
     slot: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireEpoch {
+    absolute_slot: u64,
+    block_height: u64,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +103,7 @@ impl RpcChain {
         Self {
             client: RpcClient::new_with_timeout(url.expose().to_owned(), timeout),
             timeout,
-            seen: AtomicU64::new(0),
+            finalized: AtomicU64::new(0),
         }
     }
 
@@ -194,21 +203,19 @@ impl Chain for RpcChain {
                 .parse()
                 .map_err(|_| unreadable(METHOD, "the hash is not base58"))?,
             last_valid_block_height: answer.value.last_valid_block_height,
-            slot: answer.context.slot,
+            slot: answer.context.map_or(0, |context| context.slot),
         })
     }
 
     async fn finalized_block_height(&self) -> Result<u64, ChainError> {
-        // Behind one address there may be many machines: none that is behind what another said before.
-        let seen = self.seen.load(Ordering::Relaxed);
-        let params = json!([{"commitment": Depth::Finalized.name(), "minContextSlot": seen}]);
-        let height = self
-            .call("getBlockHeight", RpcRequest::GetBlockHeight, params.clone())
+        // Height and slot of one and the same block.
+        let params = json!([{"commitment": Depth::Finalized.name()}]);
+        let epoch: WireEpoch = self
+            .call("getEpochInfo", RpcRequest::GetEpochInfo, params)
             .await?;
-        // After the height, so that it is no earlier block's.
-        let slot = self.call("getSlot", RpcRequest::GetSlot, params).await?;
-        self.seen.fetch_max(slot, Ordering::Relaxed);
-        Ok(height)
+        self.finalized
+            .fetch_max(epoch.absolute_slot, Ordering::Relaxed);
+        Ok(epoch.block_height)
     }
 
     async fn first_slot(&self) -> Result<u64, ChainError> {
@@ -247,15 +254,12 @@ impl Chain for RpcChain {
         if answer.value.len() != signatures.len() {
             return Err(unreadable(METHOD, "another number of statuses than asked"));
         }
-        let seen = self.seen.load(Ordering::Relaxed);
-        if history && answer.context.slot < seen {
-            return Err(ChainError {
-                method: METHOD,
-                problem: format!(
-                    "the node is at slot {}, behind the finalized slot {seen}: what it does not know may have landed",
-                    answer.context.slot
-                ),
-            });
+        let least = self.finalized.load(Ordering::Relaxed);
+        if history && answer.context.is_none_or(|context| context.slot < least) {
+            return Err(unreadable(
+                METHOD,
+                "the node is behind what it has said before",
+            ));
         }
         let read = |status: WireStatus| Status {
             slot: status.slot,

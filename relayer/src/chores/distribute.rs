@@ -429,7 +429,8 @@ impl Distributor {
             .fees_now(head.accounts.service, head.accounts.vault)
             .await;
         let registered = engine.facilitator().await?;
-        let key = engine.signers.pick(registered.relayer_keys())?.clone();
+        let dearest = engine.settings.fees.max_lamports_per_transaction;
+        let key = engine.signers.pick(registered.relayer_keys(), dearest)?;
         let payer = key.address();
         let large = engine.takes_v1();
         let version = |count: usize| {

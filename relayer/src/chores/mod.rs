@@ -20,7 +20,6 @@ use sluice_sdk::{
     transaction::{self, Budget, Version},
 };
 use solana_instruction::Instruction;
-use solana_signature::Signature;
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::Instant,
@@ -31,8 +30,8 @@ use crate::{
     budget,
     chain::{ChainError, RawAccount, clock_slot},
     engine::{Engine, Unavailable},
-    keys::FeePayer,
     ledger::chores::{Claim, Kind, NewChore, OpenChore},
+    signers::Signer,
 };
 
 /// Services that may be waiting for a distribution because money has just come in.
@@ -89,7 +88,7 @@ pub(crate) struct Job {
     pub(crate) instructions: Vec<Instruction>,
     pub(crate) budget: Budget,
     pub(crate) version: Version,
-    pub(crate) key: FeePayer,
+    pub(crate) key: Arc<dyn Signer>,
     /// The slot of the state of the chain that it was prepared from.
     pub(crate) seen_slot: u64,
     /// The most lamports that its kind may cost in a day.
@@ -149,16 +148,19 @@ impl Engine {
         }
         let blockhash = self.blockhashes.get().await?;
         let broken = |error: transaction::BuildError| Unavailable::NotReady(error.to_string());
-        let built = transaction::build(
+        let message = transaction::compile(
             job.version,
             &job.key.address(),
             &job.instructions,
             &job.budget,
             blockhash.hash,
-            &[job.key.signer()],
         )
         .map_err(broken)?;
-        let signature = first(&built.signatures)?;
+        let signature = self
+            .sign_with(job.key.as_ref(), &message.serialize())
+            .await
+            .map_err(Unavailable::Signer)?;
+        let built = transaction::signed(job.version, message, vec![signature]).map_err(broken)?;
         let chore = NewChore {
             kind: job.kind,
             signature,
@@ -217,14 +219,6 @@ impl NewChore {
             last_valid_block_height: self.last_valid_block_height,
         }
     }
-}
-
-/// The signature that names a transaction.
-pub(crate) fn first(signatures: &[Signature]) -> Result<Signature, Unavailable> {
-    signatures
-        .first()
-        .copied()
-        .ok_or_else(|| Unavailable::NotReady("the transaction has no signature".to_owned()))
 }
 
 /// The slot of the chain's state that an answer shows, by the clock in it.

@@ -173,7 +173,7 @@ async fn close(
     seen_slot: u64,
 ) -> Result<(), Unavailable> {
     // The key that is owed, however little it holds: this is where more comes from.
-    let Some(key) = engine.signers.key(&sponsor).cloned() else {
+    let Some(key) = engine.signers.key(&sponsor) else {
         return Ok(());
     };
     let Some((first, _)) = accounts.first() else {

@@ -240,8 +240,8 @@ impl Engine {
     ) {
         let digest = payment.digest;
         let charge = self.transfer_charge(&terms);
-        let signed = match self.sign_transfer(transaction, fee_payer, fee_lamports, payment.service)
-        {
+        let signed = self.sign_transfer(transaction, fee_payer, fee_lamports, payment.service);
+        let signed = match signed.await {
             Ok(signed) => signed,
             Err(error) => return self.desk.release(&digest, Answer::Unavailable(error)),
         };
@@ -290,19 +290,21 @@ impl Engine {
         self.launch(signed, carried, term).await;
     }
 
-    fn sign_transfer(
+    async fn sign_transfer(
         &self,
         mut transaction: VersionedTransaction,
         fee_payer: Address,
         fee_lamports: u64,
         service: Address,
     ) -> Result<Transaction, Unavailable> {
-        let lost = || Unavailable::NotReady(format!("the key {fee_payer} is not at hand"));
-        let key = self.signers.key(&fee_payer).ok_or_else(lost)?;
-        let signature = key.sign(&transaction.message.serialize());
+        // The payer has named it: no other key will do.
+        let signer = self.signers.take(&fee_payer, fee_lamports)?;
+        let message = transaction.message.serialize();
+        let signed = self.sign_with(signer.as_ref(), &message).await;
+        let signature = signed.map_err(Unavailable::Signer)?;
         match transaction.signatures.first_mut() {
             Some(place) => *place = signature,
-            None => return Err(lost()),
+            None => return Err(Unavailable::Interrupted),
         }
         Ok(Transaction {
             signature,

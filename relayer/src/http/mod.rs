@@ -5,6 +5,7 @@ mod native;
 mod onboard;
 mod operations;
 mod serve;
+mod signers;
 mod stats;
 mod x402;
 
@@ -37,6 +38,7 @@ pub use native::{IntentView, LaneView, PayerView, PaymentsView, ServiceView};
 pub use onboard::OnboardView;
 pub use operations::{Check, ReadyView};
 pub(crate) use serve::serve;
+pub use signers::{SignerView, SignersView};
 pub use stats::{BatchesView, Figures, PerPayment, ServiceFigures, StatsView, SubsidyView};
 
 /// The body of every answer that is no verdict.
@@ -104,6 +106,7 @@ impl From<Unavailable> for ApiError {
             Unavailable::Rpc(_) => ("rpc_unavailable", 2),
             Unavailable::NotReady(_) => ("not_ready", 10),
             Unavailable::FeePayer { .. } => ("fee_payer_low", 30),
+            Unavailable::Signer(_) => ("signer_unavailable", 2),
             Unavailable::Overloaded => ("overloaded", 1),
             Unavailable::Ledger(_) => ("ledger_unavailable", 2),
             Unavailable::Interrupted => ("interrupted", 1),
@@ -207,6 +210,7 @@ pub(crate) fn router(engine: Arc<Engine>, cors: &CorsSettings) -> Router {
         .route("/v1/intents/{digest}", get(native::intent))
         .route("/v1/payments", get(native::payments))
         .route("/v1/stats", get(stats::stats))
+        .route("/v1/signers", get(signers::signers))
         .route("/v1/payers/{payer}", get(native::payer))
         .route("/v1/services/{service}", get(native::service))
         .layer(bounded(quick));

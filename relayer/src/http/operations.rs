@@ -18,6 +18,7 @@ use sluice_sdk::{
 use crate::{
     chain::Depth,
     engine::Engine,
+    signers::{Health, Standing},
     snapshot::{Lookup, config_address, exists, genesis_mismatch, lookup},
 };
 
@@ -38,7 +39,7 @@ pub struct ReadyView {
 /// One thing that settling depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// `ledger`, `rpc`, `config`, `facilitator`, `relayer_key` or `balance`.
+    /// `ledger`, `signers`, `rpc`, `config`, `facilitator`, `relayer_key` or `balance`.
     pub name: String,
     /// Whether it holds.
     pub ok: bool,
@@ -81,6 +82,7 @@ impl Engine {
                 Ok(()) => Ok("answers".to_owned()),
             },
         )];
+        checks.push(Check::new("signers", self.check_signers()));
         checks.extend(self.chain_checks().await);
         ReadyView {
             ready: checks.iter().all(|check| check.ok),
@@ -97,6 +99,9 @@ impl Engine {
             Ok(accounts) => accounts,
             Err(error) => return vec![Check::new("rpc", Err(error.to_string()))],
         };
+        if let Err(problem) = self.check_cluster() {
+            return vec![Check::new("rpc", Err(problem.to_string()))];
+        }
         let mut accounts = accounts
             .iter()
             .map(|account| account.as_ref().filter(|account| exists(account)));
@@ -165,6 +170,31 @@ impl Engine {
             Check::new("relayer_key", registered),
             Check::new("balance", balance),
         ]
+    }
+
+    /// Whether a key can pay, and what those that rest need. From what was last seen, so it tells while the RPC is down.
+    fn check_signers(&self) -> Result<String, String> {
+        let all = self.signers.health();
+        let tell = |health: &Health| {
+            let balance = match (health.lamports, health.age) {
+                (Some(lamports), Some(age)) => {
+                    format!("{lamports} lamports {} s ago", age.as_secs())
+                }
+                _ => "balance not known".to_owned(),
+            };
+            let standing = match &health.standing {
+                Standing::Active => "pays".to_owned(),
+                Standing::Low => "rests until it is funded".to_owned(),
+                Standing::Failed(error) => format!("does not sign: {error}"),
+            };
+            format!("{} ({}) {standing}, {balance}", health.address, health.kind)
+        };
+        let told = all.iter().map(tell).collect::<Vec<_>>().join("; ");
+        if all.iter().any(|health| health.standing == Standing::Active) {
+            Ok(told)
+        } else {
+            Err(told)
+        }
     }
 
     fn check_key(&self, facilitator: &Facilitator) -> Result<String, String> {

@@ -28,8 +28,8 @@ use sqlx::{AnyPool, any::AnyPoolOptions, migrate::Migrator};
 
 pub use identifier::Binding;
 pub use row::{
-    Attempt, Charge, Deal, IntentMeans, LedgerError, Means, NewPayment, NonceKey, OpenTransaction,
-    PaymentRow, State,
+    Attempt, Charge, Deal, IntentMeans, LandedTransaction, LedgerError, Means, NewPayment,
+    NonceKey, OpenTransaction, PaymentRow, State,
 };
 pub use seal::{Candidate, Claim, Sealed, Transaction};
 

@@ -7,8 +7,8 @@ use solana_signature::Signature;
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
-    Attempt, Ledger, LedgerError, OpenTransaction, PaymentRow, placeholders,
-    row::{column, digest as read_digest, from_sql, parse, read_attempt, read_payment, small},
+    Attempt, LandedTransaction, Ledger, LedgerError, OpenTransaction, PaymentRow, placeholders,
+    row::{column, digest as read_digest, from_sql, read_attempt, read_payment, small},
 };
 use crate::proof::{Judgement, NonceWitness, Trace};
 
@@ -24,6 +24,36 @@ const PAYMENT: &str = "SELECT p.digest, p.state, p.scheme, p.payer, p.service, p
      FROM payments p LEFT JOIN attempts a ON a.digest = p.digest AND a.signature = coalesce(p.signature, \
      (SELECT b.signature FROM attempts b JOIN transactions u ON u.signature = b.signature WHERE b.digest = p.digest \
      ORDER BY b.live DESC, u.signed_at DESC LIMIT 1)) LEFT JOIN transactions t ON t.signature = a.signature";
+
+/// A transaction with its payments, a row for each.
+const TRANSACTION: &str = "SELECT t.signature, t.wire, t.last_valid_block_height, t.signed_slot, t.slot, a.digest \
+     FROM transactions t JOIN attempts a ON a.signature = t.signature";
+
+/// Transactions whose rows follow each other.
+fn read_transactions(rows: &[AnyRow]) -> Result<Vec<OpenTransaction>, LedgerError> {
+    let mut all: Vec<OpenTransaction> = Vec::new();
+    for row in rows {
+        let signature = column(row, "signature")?;
+        let digest = read_digest(&row.try_get::<String, _>("digest")?)?;
+        match all.last_mut().filter(|last| last.signature == signature) {
+            Some(last) => last.digests.push(digest),
+            None => all.push(OpenTransaction {
+                signature,
+                wire: row.try_get("wire")?,
+                last_valid_block_height: from_sql(
+                    row.try_get("last_valid_block_height")?,
+                    "last_valid_block_height",
+                )?,
+                signed_slot: row
+                    .try_get::<Option<i64>, _>("signed_slot")?
+                    .map(|slot| from_sql(slot, "signed_slot"))
+                    .transpose()?,
+                digests: vec![digest],
+            }),
+        }
+    }
+    Ok(all)
+}
 
 pub(super) async fn find(
     connection: &mut AnyConnection,
@@ -153,37 +183,50 @@ impl Ledger {
 
     /// This replica's transactions whose fate is open, the oldest first.
     pub async fn open_transactions(&self) -> Result<Vec<OpenTransaction>, LedgerError> {
+        let sql = format!(
+            "{TRANSACTION} WHERE t.outcome = 'open' AND t.replica = $1 ORDER BY t.signed_at, t.signature, a.position"
+        );
+        let rows = sqlx::query(&sql)
+            .bind(&self.replica)
+            .fetch_all(&self.reader)
+            .await?;
+        read_transactions(&rows)
+    }
+
+    /// A transaction that landed and is not final.
+    pub async fn landed(
+        &self,
+        signature: &Signature,
+    ) -> Result<Option<LandedTransaction>, LedgerError> {
+        let sql = format!(
+            "{TRANSACTION} WHERE t.signature = $1 AND t.outcome = 'landed' AND t.finalized = 0 AND t.slot IS NOT NULL \
+             ORDER BY a.position"
+        );
+        let rows = sqlx::query(&sql)
+            .bind(signature.to_string())
+            .fetch_all(&self.reader)
+            .await?;
+        let Some(first) = rows.first() else {
+            return Ok(None);
+        };
+        let slot = from_sql(first.try_get("slot")?, "slot")?;
+        Ok(read_transactions(&rows)?
+            .pop()
+            .map(|transaction| LandedTransaction { transaction, slot }))
+    }
+
+    /// The payments that a transaction carries and that are open by it.
+    pub async fn carried(&self, signature: &Signature) -> Result<Vec<Digest>, LedgerError> {
         let rows = sqlx::query(
-            "SELECT t.signature, t.wire, t.last_valid_block_height, t.signed_slot, a.digest FROM transactions t \
-             JOIN attempts a ON a.signature = t.signature WHERE t.outcome = 'open' AND t.replica = $1 \
-             ORDER BY t.signed_at, t.signature, a.position",
+            "SELECT a.digest FROM attempts a JOIN payments p ON p.digest = a.digest WHERE a.signature = $1 AND a.live = 1 \
+             AND p.state IN ('signed', 'sent') ORDER BY a.position",
         )
-        .bind(&self.replica)
+        .bind(signature.to_string())
         .fetch_all(&self.reader)
         .await?;
-        let mut open: Vec<OpenTransaction> = Vec::new();
-        for row in &rows {
-            let text: String = row.try_get("signature")?;
-            let signature = parse(&text, "signature")?;
-            let digest = read_digest(&row.try_get::<String, _>("digest")?)?;
-            match open.last_mut().filter(|last| last.signature == signature) {
-                Some(last) => last.digests.push(digest),
-                None => open.push(OpenTransaction {
-                    signature,
-                    wire: row.try_get("wire")?,
-                    last_valid_block_height: from_sql(
-                        row.try_get("last_valid_block_height")?,
-                        "last_valid_block_height",
-                    )?,
-                    signed_slot: row
-                        .try_get::<Option<i64>, _>("signed_slot")?
-                        .map(|slot| from_sql(slot, "signed_slot"))
-                        .transpose()?,
-                    digests: vec![digest],
-                }),
-            }
-        }
-        Ok(open)
+        rows.iter()
+            .map(|row| read_digest(&row.try_get::<String, _>("digest")?))
+            .collect()
     }
 
     /// Payments that were signed and have no live transaction left, of this replica: to be signed again, or expired.

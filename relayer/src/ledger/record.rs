@@ -140,6 +140,44 @@ impl Ledger {
         .await
     }
 
+    /// Lets payments go that a landed transaction did not make, while others of it are not known: they may be signed into
+    /// another one.
+    pub async fn release(
+        &self,
+        signature: Signature,
+        digests: Vec<Digest>,
+    ) -> Result<(), LedgerError> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                for digest in digests {
+                    sqlx::query(
+                        "UPDATE attempts SET live = 0 WHERE signature = $1 AND digest = $2",
+                    )
+                    .bind(signature.to_string())
+                    .bind(hex::encode(digest))
+                    .execute(&mut *connection)
+                    .await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Undoes a landing in `slot` that the chain has undone: the transaction is open again, or, where it can land no more,
+    /// dead. Gives the payments that are open again by it. That their success was told stays told.
+    pub async fn undo(
+        &self,
+        signature: Signature,
+        slot: u64,
+        may_land: bool,
+    ) -> Result<Vec<Digest>, LedgerError> {
+        self.write(move |connection| {
+            Box::pin(async move { undo(connection, &signature, slot, may_land).await })
+        })
+        .await
+    }
+
     /// Takes the one success of a paid payment. True for exactly one caller, ever, on any replica.
     pub async fn take_success(&self, digest: Digest) -> Result<bool, LedgerError> {
         let taker = format!("{:032x}", rand::random::<u128>());
@@ -281,6 +319,49 @@ async fn given_before(
     rows.iter()
         .map(|row| read_digest(&row.try_get::<String, _>("digest")?))
         .collect()
+async fn undo(
+    connection: &mut AnyConnection,
+    signature: &Signature,
+    slot: u64,
+    may_land: bool,
+) -> Result<Vec<Digest>, LedgerError> {
+    let text = signature.to_string();
+    let done = sqlx::query(
+        "UPDATE transactions SET outcome = $1, slot = NULL WHERE signature = $2 AND outcome = 'landed' AND finalized = 0 \
+         AND slot = $3",
+    )
+    .bind(if may_land { "open" } else { "dead" })
+    .bind(&text)
+    .bind(to_sql(slot))
+    .execute(&mut *connection)
+    .await?;
+    // Another replica was faster, or it has landed anew.
+    if done.rows_affected() == 0 {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query(
+        "UPDATE payments SET state = $1, signature = NULL, updated_at = $2 WHERE state = 'confirmed' AND signature = $3 \
+         AND digest IN (SELECT digest FROM attempts WHERE signature = $4) RETURNING digest",
+    )
+    .bind(if may_land { "sent" } else { "signed" })
+    .bind(unix_millis())
+    .bind(&text)
+    .bind(&text)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut digests = Vec::with_capacity(rows.len());
+    for row in rows {
+        let digest = row.try_get::<String, _>("digest")?;
+        if may_land {
+            sqlx::query("UPDATE attempts SET live = 1 WHERE signature = $1 AND digest = $2")
+                .bind(&text)
+                .bind(&digest)
+                .execute(&mut *connection)
+                .await?;
+        }
+        digests.push(read_digest(&digest)?);
+    }
+    Ok(digests)
 }
 
 /// Marks transactions as sent.

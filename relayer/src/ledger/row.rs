@@ -232,6 +232,15 @@ pub struct OpenTransaction {
     pub digests: Vec<Digest>,
 }
 
+/// A transaction that landed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LandedTransaction {
+    /// It.
+    pub transaction: OpenTransaction,
+    /// The slot it landed in.
+    pub slot: u64,
+}
+
 /// The ledger could not be read or written.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LedgerError {

@@ -100,7 +100,8 @@ impl Ledger {
     /// leave.
     ///
     /// A digest or a nonce that somebody else holds, here or on another replica, is left out; `make` is called with
-    /// the places of those that are left, inside the commit, so it must not wait for anything.
+    /// the places of those that are left, inside the commit, so it must not wait for anything. What it does not give is
+    /// not written, and must never leave.
     pub async fn seal<E: Send + 'static>(
         &self,
         candidates: Vec<Candidate>,

@@ -320,6 +320,7 @@ impl Chain for ChoreChain {
         Ok(Blockhash {
             hash: Hash::new_from_array(hash),
             last_valid_block_height: state.height + LIFE,
+            slot: 0,
         })
     }
 

@@ -37,6 +37,10 @@ fn the_example_is_good() {
     assert_eq!(text(&config), text(&least));
     assert_eq!(config.payment_identifier, least.payment_identifier);
     assert_eq!(config.guard, least.guard);
+    assert!(config.alerts.webhook_url.is_none());
+    assert_eq!(config.alerts.webhook_private, least.alerts.webhook_private);
+    assert_eq!(config.alerts.pause_secs, least.alerts.pause_secs);
+    assert_eq!(config.alerts.stale_balance(), least.alerts.stale_balance());
     assert!(config.more_fee_payers.is_empty());
     assert_eq!(config.replica, least.replica);
     assert_eq!(config.log_format, least.log_format);

@@ -74,6 +74,14 @@ pub struct State {
     pub codes: HashMap<u64, u8>,
     /// What landed is final.
     pub finalized: bool,
+    /// The slot of what landed elsewhere than in 99.
+    pub slots: HashMap<Signature, u64>,
+    /// The first slot whose transactions the node can find.
+    pub first_slot: u64,
+    /// The cluster.
+    pub genesis: [u8; 32],
+    /// How often each method was called.
+    pub calls: HashMap<&'static str, u64>,
     /// The node has no transactions, only their statuses.
     pub no_results: bool,
     /// Every send, in order.
@@ -125,6 +133,18 @@ impl State {
     /// Has a transaction land now, before anything else does.
     pub fn land(&mut self, signature: &Signature) {
         let _ = self.execute(signature);
+    }
+
+    /// Drops the block of a transaction: what it did was not done.
+    pub fn drop_block(&mut self, signature: &Signature) {
+        self.landed.remove(signature);
+        self.used.retain(|_, by| by != signature);
+        self.fates.insert(*signature, Fate::Lost);
+    }
+
+    /// How often a method was called.
+    pub fn calls(&self, method: &str) -> u64 {
+        self.calls.get(method).copied().unwrap_or(0)
     }
 
     fn fate(&self, signature: &Signature) -> Fate {
@@ -188,6 +208,10 @@ impl FakeChain {
                 large: None,
                 codes: HashMap::new(),
                 finalized: false,
+                slots: HashMap::new(),
+                first_slot: 0,
+                genesis: GENESIS,
+                calls: HashMap::new(),
                 no_results: false,
                 sent: Vec::new(),
                 wires: HashMap::new(),
@@ -220,7 +244,8 @@ impl FakeChain {
     }
 
     fn up(&self, method: &'static str) -> Result<MutexGuard<'_, State>, ChainError> {
-        let state = self.state();
+        let mut state = self.state();
+        *state.calls.entry(method).or_default() += 1;
         if state.down {
             return Err(ChainError {
                 method,
@@ -319,8 +344,7 @@ async fn is_written(url: &str, signature: &Signature, wire: &[u8], payments: usi
 #[async_trait]
 impl Chain for FakeChain {
     async fn genesis_hash(&self) -> Result<Hash, ChainError> {
-        drop(self.up("getGenesisHash")?);
-        Ok(Hash::new_from_array(GENESIS))
+        Ok(Hash::new_from_array(self.up("getGenesisHash")?.genesis))
     }
 
     async fn accounts(
@@ -345,6 +369,10 @@ impl Chain for FakeChain {
             last_valid_block_height: state.height + LIFE,
             slot: state.slot,
         })
+    }
+
+    async fn first_slot(&self) -> Result<u64, ChainError> {
+        Ok(self.up("getFirstAvailableBlock")?.first_slot)
     }
 
     async fn finalized_block_height(&self) -> Result<u64, ChainError> {

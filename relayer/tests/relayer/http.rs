@@ -32,7 +32,7 @@ pub struct World {
     pub scene: Scene,
 }
 
-fn config(url: &str, extra: &str) -> Config {
+pub fn config(url: &str, extra: &str) -> Config {
     // A test that changes the chain does not want to wait until the relayer notices.
     let chain = if extra.contains("chain =") {
         ""
@@ -871,7 +871,7 @@ async fn readiness_names_what_fails() {
         .filter(|check| !check.ok)
         .map(|check| check.name.as_str())
         .collect();
-    assert_eq!(failing, ["config", "relayer_key", "balance"]);
+    assert_eq!(failing, ["signers", "config", "relayer_key", "balance"]);
 }
 
 #[tokio::test]

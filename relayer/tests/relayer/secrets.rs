@@ -10,13 +10,17 @@ use sluice_relayer::{
     Config,
     config::KeySource,
     keys::{FeePayer, KeyError},
+    signers::{self, Signer},
 };
 use solana_keypair::Keypair;
 
 use crate::{
     fake::Fate,
     http::{QUICK, World},
+    postgres::Store,
+    scene::Scene,
     scene::{agent, keypair, relayer},
+    vault::{Mood, SECRET_ID, TOKEN, Vault, world as vault_with},
 };
 
 fn json(keypair: &Keypair) -> String {
@@ -26,7 +30,7 @@ fn json(keypair: &Keypair) -> String {
 fn from_file(path: &Path) -> Result<FeePayer, KeyError> {
     FeePayer::load(&KeySource {
         keypair: Some(path.to_owned()),
-        env: None,
+        ..KeySource::default()
     })
 }
 
@@ -71,8 +75,8 @@ fn a_bad_key_is_not_repeated() {
     let error = from_file(Path::new("/nowhere/key.json")).unwrap_err();
     assert!(error.to_string().contains("/nowhere/key.json"));
     let error = FeePayer::load(&KeySource {
-        keypair: None,
         env: Some("SLUICE_TEST_NO_SUCH_VARIABLE".to_owned()),
+        ..KeySource::default()
     })
     .unwrap_err();
     assert!(error.to_string().contains("SLUICE_TEST_NO_SUCH_VARIABLE"));
@@ -99,6 +103,10 @@ fn a_configuration_shows_no_url_that_may_carry_a_key() {
     assert!(!shown.contains("hush"), "{shown}");
 }
 
+async fn vault_world(signer: Arc<dyn Signer>) -> World {
+    vault_with(Store::sqlite(), Scene::default(), QUICK, vec![signer]).await
+}
+
 /// What is logged, as bytes.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -113,8 +121,8 @@ impl Write for Log {
     }
 }
 
-#[tokio::test]
-async fn logs_at_their_loudest_hold_no_key() {
+/// Everything that is logged while the guard lives, as loud as it gets.
+fn listen() -> (Log, tracing::subscriber::DefaultGuard) {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -122,22 +130,17 @@ async fn logs_at_their_loudest_hold_no_key() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let world = World::new().await;
-    assert!(world.settle(&world.body(1)).await.success);
-    world.chain.state().fate = Fate::Failed(serde_json::json!("AccountInUse"));
-    assert!(!world.settle(&world.body(2)).await.success);
-    world.chain.state().down = true;
-    world.post("/settle", world.body(3).to_string()).await;
-    world.post("/settle", "{").await;
-    let digest = hex::encode(world.scene.intent(1).digest());
-    world.stop().await;
+    (log, tracing::subscriber::set_default(subscriber))
+}
 
-    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
-    assert!(
-        text.contains(&digest),
-        "the digest is what one searches for"
-    );
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+#[track_caller]
+fn holds_no_key(text: &str) {
     for secret in [keypair(1), agent()] {
         for form in [
             hex::encode(secret.secret_bytes()),
@@ -154,14 +157,7 @@ async fn logs_at_their_loudest_hold_no_key() {
 #[tokio::test]
 async fn an_api_key_is_in_no_log() {
     const KEY: &str = "hush-0123456789abcdef";
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = listen();
     let dir = tempfile::TempDir::new().unwrap();
     let path = dir.path().join("key");
     std::fs::write(&path, KEY).unwrap();
@@ -187,9 +183,91 @@ async fn an_api_key_is_in_no_log() {
         assert!(!answer.text().await.unwrap().contains("hush"));
     }
     world.stop().await;
-    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let text = log.text();
     assert!(text.contains("payment settled"), "{text}");
     assert!(!text.contains("hush"), "{text}");
     let hash = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(KEY));
     assert!(!text.contains(&hash));
+}
+
+#[tokio::test]
+async fn logs_at_their_loudest_hold_no_key() {
+    let (log, _guard) = listen();
+    let world = World::new().await;
+    assert!(world.settle(&world.body(1)).await.success);
+    world.chain.state().fate = Fate::Failed(serde_json::json!("AccountInUse"));
+    assert!(!world.settle(&world.body(2)).await.success);
+    world.chain.state().down = true;
+    world.post("/settle", world.body(3).to_string()).await;
+    world.post("/settle", "{").await;
+    let digest = hex::encode(world.scene.intent(1).digest());
+    world.stop().await;
+
+    let text = log.text();
+    assert!(
+        text.contains(&digest),
+        "the digest is what one searches for"
+    );
+    holds_no_key(&text);
+}
+
+/// Logs, errors, answers and Debug, with a Vault that is well, sealed, forged, and one that repeats what it was sent.
+#[tokio::test]
+async fn nothing_that_is_said_holds_a_token() {
+    let (log, _guard) = listen();
+    let mut said = String::new();
+    let vault = Vault::start().await;
+    let (by_token, _file) = vault.with_token(TOKEN, "timeout_ms = 500");
+    let (by_role, _secret) = vault.with_approle();
+    let mut tokens = vec![TOKEN.to_owned(), SECRET_ID.to_owned()];
+    for source in [by_token, by_role] {
+        said += &format!("{source:?}");
+        let signer = signers::load(&source).unwrap();
+        signer.probe().await.unwrap();
+        said += &format!("{signer:?} {signer:#?}");
+        for mood in [
+            Mood::Echo,
+            Mood::Sealed,
+            Mood::Silent,
+            Mood::BadGateway,
+            Mood::Corrupt,
+            Mood::Nonsense,
+            Mood::Redirect("http://127.0.0.1:9".to_owned()),
+        ] {
+            vault.mood(mood);
+            for error in [
+                signer.probe().await.unwrap_err(),
+                signer.sign(b"message").await.unwrap_err(),
+            ] {
+                said += &format!("{error} {error:?} {error:#?}");
+            }
+        }
+        vault.mood(Mood::Well);
+        signer.probe().await.unwrap();
+
+        // The same through a relayer: its log, its answers.
+        let world = vault_world(signer).await;
+        assert!(world.settle(&world.body(1)).await.success);
+        vault.mood(Mood::Echo);
+        for path in ["/v1/signers", "/ready", "/settle", "/v1/signers", "/ready"] {
+            let answer = if path == "/settle" {
+                world.post(path, world.body(2).to_string()).await
+            } else {
+                world.get(path).await
+            };
+            said += &answer.text().await.unwrap();
+        }
+        vault.mood(Mood::Well);
+        world.stop().await;
+    }
+    tokens.extend(vault.inner().tokens.iter().cloned());
+    let text = log.text();
+    assert!(text.contains("signer_failed") && text.contains("does not sign"));
+    assert!(said.contains("Vault denies it") && said.contains("bad token …"));
+    for token in tokens {
+        assert!(!text.contains(&token), "a token is in the log");
+        assert!(!said.contains(&token), "a token was told");
+    }
+    holds_no_key(&text);
+    holds_no_key(&said);
 }

@@ -1,18 +1,21 @@
-//! The fee payer's key: read from a file or a variable, and never shown.
+//! A key in this process: read from a file or a variable, and never shown.
 
 use std::{fmt, sync::Arc};
 
+use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use sluice_sdk::Address;
 use solana_keypair::Keypair;
-use solana_signer::Signer;
+use solana_signature::Signature;
 
+use super::{SignError, Signer};
 use crate::config::KeySource;
 
-/// The key that signs and pays for settlements. Cheap to clone.
+/// A key that signs and pays for settlements. Cheap to clone.
 #[derive(Clone)]
 pub struct FeePayer {
     keypair: Arc<Keypair>,
+    kind: &'static str,
 }
 
 /// Why a key could not be read. Never holds any of what was read.
@@ -32,9 +35,15 @@ pub enum KeyError {
     /// The content is no key.
     #[error("fee_payer: {0} does not hold a Solana keypair (a JSON array of 64 bytes)")]
     Content(String),
-    /// Neither of the two sources, or both.
-    #[error("fee_payer: needs exactly one of `keypair` and `env`")]
+    /// None of the sources, or several.
+    #[error("fee_payer: needs exactly one of `keypair`, `env` and `vault`")]
     Source,
+    /// Vault cannot be asked with what it is told here.
+    #[error("fee_payer.vault: {0}")]
+    Vault(String),
+    /// Another key is there than the configuration names.
+    #[error("fee_payer: {0}")]
+    Other(SignError),
 }
 
 impl FeePayer {
@@ -48,12 +57,12 @@ impl FeePayer {
                     problem: error.to_string(),
                 })?;
                 warn_if_readable(path);
-                Self::parse(&SecretString::from(text)).ok_or(KeyError::Content(name))
+                Self::parse(&SecretString::from(text), "file").ok_or(KeyError::Content(name))
             }
             (None, Some(variable)) => {
                 let text =
                     std::env::var(variable).map_err(|_| KeyError::Variable(variable.clone()))?;
-                Self::parse(&SecretString::from(text)).ok_or_else(|| {
+                Self::parse(&SecretString::from(text), "environment").ok_or_else(|| {
                     KeyError::Content(format!("the environment variable {variable}"))
                 })
             }
@@ -65,27 +74,37 @@ impl FeePayer {
     pub fn new(keypair: Keypair) -> Self {
         Self {
             keypair: Arc::new(keypair),
+            kind: "given",
         }
     }
 
-    fn parse(text: &SecretString) -> Option<Self> {
+    fn parse(text: &SecretString, kind: &'static str) -> Option<Self> {
         let bytes: Vec<u8> = serde_json::from_str(text.expose_secret().trim()).ok()?;
-        Keypair::try_from(&bytes[..]).ok().map(Self::new)
+        let keypair = Keypair::try_from(&bytes[..]).ok()?;
+        Some(Self {
+            kind,
+            ..Self::new(keypair)
+        })
     }
 
     /// The public key.
     pub fn address(&self) -> Address {
-        Address::new_from_array(self.keypair.pubkey().to_bytes())
+        Address::new_from_array(solana_signer::Signer::pubkey(&*self.keypair).to_bytes())
+    }
+}
+
+#[async_trait]
+impl Signer for FeePayer {
+    fn address(&self) -> Address {
+        self.address()
     }
 
-    /// Signs a message.
-    pub(crate) fn sign(&self, message: &[u8]) -> solana_signature::Signature {
-        self.keypair.sign_message(message)
+    fn kind(&self) -> &'static str {
+        self.kind
     }
 
-    /// The key, to sign with.
-    pub(crate) fn signer(&self) -> &Keypair {
-        &self.keypair
+    async fn sign(&self, message: &[u8]) -> Result<Signature, SignError> {
+        Ok(solana_signer::Signer::sign_message(&*self.keypair, message))
     }
 }
 
