@@ -352,7 +352,6 @@ impl Engine {
             wire: Arc::clone(&wire),
             last_valid_block_height: transaction.last_valid_block_height,
             signed_slot: transaction.signed_slot,
-            signed_slot: transaction.signed_slot,
             fee_lamports: transaction.fee_lamports,
             payments: carried,
         });
@@ -538,8 +537,8 @@ impl Recipe {
         Ok(Transaction {
             signature,
             wire: transaction::wire(&built).map_err(broken)?,
-            last_valid_block_height: self.blockhash.last_valid_block_height,
-            signed_slot: self.blockhash.slot,
+            last_valid_block_height: blockhash.last_valid_block_height,
+            signed_slot: blockhash.slot,
             fee_payer: key,
             fee_lamports: budget::cost(&self.budget()),
             service: self.accounts.service,

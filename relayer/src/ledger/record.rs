@@ -319,6 +319,8 @@ async fn given_before(
     rows.iter()
         .map(|row| read_digest(&row.try_get::<String, _>("digest")?))
         .collect()
+}
+
 async fn undo(
     connection: &mut AnyConnection,
     signature: &Signature,

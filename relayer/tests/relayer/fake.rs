@@ -94,8 +94,6 @@ pub struct State {
     pub height: u64,
     /// The slot of new blockhashes and of everything that lands.
     pub slot: u64,
-    /// The first slot that the node remembers.
-    pub first_slot: u64,
     /// How often the node was asked to search its history, and whether that fails.
     pub searches: u64,
     pub searches_fail: bool,
@@ -220,7 +218,6 @@ impl FakeChain {
                 blockhashes: 0,
                 height: 1_000,
                 slot: SLOT,
-                first_slot: 0,
                 searches: 0,
                 searches_fail: false,
                 send_takes: Duration::ZERO,
@@ -379,10 +376,6 @@ impl Chain for FakeChain {
         Ok(self.up("getBlockHeight")?.height)
     }
 
-    async fn first_slot(&self) -> Result<u64, ChainError> {
-        Ok(self.up("getFirstAvailableBlock")?.first_slot)
-    }
-
     async fn send(&self, wire: &[u8]) -> Result<(), ChainError> {
         let (signature, read) = read(wire);
         let (ledger, takes) = {
@@ -435,7 +428,7 @@ impl Chain for FakeChain {
                 Fate::Lost => return None,
             };
             Some(Status {
-                slot: state.slot,
+                slot: state.slots.get(signature).copied().unwrap_or(state.slot),
                 confirmed,
                 finalized: confirmed && state.finalized,
                 error,

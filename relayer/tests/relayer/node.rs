@@ -186,8 +186,10 @@ impl Shared {
                     "lastValidBlockHeight": blockhash.last_valid_block_height,
                 })))
             }
-            "getBlockHeight" => result(json!(chain.finalized_block_height().await?)),
-            "getSlot" => result(json!(slot)),
+            "getEpochInfo" => {
+                let height = chain.finalized_block_height().await?;
+                result(json!({ "absoluteSlot": slot, "blockHeight": height }))
+            }
             "getFirstAvailableBlock" => result(json!(chain.first_slot().await?)),
             "sendTransaction" => {
                 let wire = bytes(&params[0]);

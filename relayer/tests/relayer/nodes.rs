@@ -13,8 +13,8 @@ use sluice_relayer::{
 use crate::{
     fake::{FakeChain, Fate, LIFE},
     http::{PATIENT, QUICK, World, config, reason},
-    rpc_node::{Mood, Node},
     postgres::Store,
+    rpc_node::{Mood, Node},
     scene::{Scene, keypair},
 };
 

@@ -415,6 +415,7 @@ fn rival(scene: &Scene, payer_index: u8, nonce: u64) -> NewPayment {
             },
         })),
         deal: Deal::default(),
+        api_key: None,
     }
 }
 

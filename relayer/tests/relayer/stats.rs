@@ -211,7 +211,7 @@ async fn landings_are_counted_once_before_and_after_they_are_added_up(store: Sto
     let [first, second, third] = payments.map(|payment| payment.digest);
 
     // Thought dead, which costs nothing; found on chain with one of its payments, and later with another.
-    ledger.bury(signature(1)).await.unwrap();
+    ledger.bury(signature(1), 2_000).await.unwrap();
     assert_eq!(sums(&ledger).await, Sums::default());
     let land = async |landings| ledger.land(signature(1), 9, false, landings).await.unwrap();
     land(vec![(first, paid(true)), (third, Landing::Refused(no()))]).await;
