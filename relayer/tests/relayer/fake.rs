@@ -150,10 +150,15 @@ impl State {
         if let Some(fate) = self.fates.get(signature) {
             return fate.clone();
         }
-        match &self.large {
-            Some((least, fate)) if count >= *least => fate.clone(),
-            _ => self.fate.clone(),
+        let fate = match &self.large {
+            Some((least, fate)) if count >= *least => fate,
+            _ => &self.fate,
+        };
+        // What is lost from now on undoes nothing that has landed: that is said by name.
+        if *fate == Fate::Lost && self.landed.contains_key(signature) {
+            return Fate::Confirmed;
         }
+        fate.clone()
     }
 
     /// Runs a transaction, once: its codes, or why it failed.
