@@ -76,6 +76,7 @@ pub fn bucket(address: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use axum::http::HeaderValue;

@@ -115,6 +115,7 @@ impl Resolve for Public {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -202,6 +202,7 @@ fn cooling<K: Eq + Hash>(records: &HashMap<K, Record>, key: &K, now: i64) -> Opt
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

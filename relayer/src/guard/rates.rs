@@ -94,6 +94,7 @@ impl<K: Clone + Hash + Eq> fmt::Debug for Buckets<K> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -283,6 +283,7 @@ async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

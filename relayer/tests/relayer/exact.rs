@@ -601,7 +601,10 @@ fn the_transfer_is_the_one_that_was_asked_for() {
     assert_eq!(refused(|i| i.data.truncate(1)), ExactReason::NoTransfer);
     assert_eq!(refused(|i| i.data.clear()), ExactReason::NoTransfer);
     assert_eq!(refused(|i| i.program_id = key(44)), ExactReason::NoTransfer);
-    assert_eq!(refused(|i| drop(i.accounts.pop())), ExactReason::NoTransfer);
+    assert_eq!(
+        refused(|i| i.accounts.truncate(i.accounts.len() - 1)),
+        ExactReason::NoTransfer
+    );
     assert_eq!(
         refused(|i| i.accounts.push(AccountMeta::new_readonly(key(45), false))),
         ExactReason::NoTransfer
@@ -970,11 +973,13 @@ async fn the_accounts_must_hold() {
     let verdict = async |stock: &Stock| invalid(&world.verify(&stock.body()).await).to_owned();
     const FAILS: &str = "invalid_exact_svm_transaction_simulation_failed";
     let bend = async |key: Address, change: &dyn Fn(&mut Vec<u8>)| {
-        let mut state = world.chain.state();
-        let account = state.accounts.get_mut(&key).unwrap();
-        let before = account.clone();
-        change(&mut account.data);
-        drop(state);
+        let before = {
+            let mut state = world.chain.state();
+            let account = state.accounts.get_mut(&key).unwrap();
+            let before = account.clone();
+            change(&mut account.data);
+            before
+        };
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         let answer = invalid(&world.verify(&Stock::new().body()).await).to_owned();
         world.chain.state().accounts.insert(key, before);
