@@ -43,6 +43,10 @@ demo-up: everything ## The same, left running with its URLs printed (Ctrl-C ends
 test: program ## Every test: pure core, program in LiteSVM, relayer, CLI, end to end over HTTP
 	@cargo test --locked --workspace
 
+.PHONY: test-x402
+test-x402: everything ## The published x402 packages of npm and PyPI, end to end through a relayer (needs Node)
+	@tests/x402/run.sh
+
 .PHONY: fuzz
 fuzz: ## Fuzz the pure core and the arguments of settle, 5 minutes a target (FUZZ_SECONDS=...); installs nothing
 	@+nice fuzz/run.sh $(FUZZ_SECONDS)

@@ -45,7 +45,7 @@ import {
 const FOLDER = new URL("../../../../tests/vectors/", import.meta.url);
 
 // The files' shapes are described in tests/vectors/README.md.
-// oxlint-disable-next-line typescript/no-explicit-any
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
 type Row = Record<string, any>;
 
 function read(name: string): Row {

@@ -155,7 +155,7 @@ describe("sluice-split", () => {
   it("version 1: @x402/fetch pays what a server of version 1 asks", async () => {
     const payer = await world.budgeted();
     const view = await new Relayer(world.relayerUrl).service(world.service);
-    let url;
+    let url = "";
     const requirements = () => ({
       scheme: "sluice-split",
       network: NETWORK_V1,

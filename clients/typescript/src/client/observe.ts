@@ -15,7 +15,7 @@ export interface AxiosLike {
   readonly interceptors: {
     readonly response: { use(onFulfilled: undefined, onRejected: (error: unknown) => unknown): number };
   };
-  // oxlint-disable-next-line typescript/no-explicit-any -- its configuration is axios's own type
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- its configuration is axios's own type
   getUri(config?: any): string;
 }
 

@@ -13,9 +13,9 @@ import { signIntent, type SignedIntent } from "../core/intent.js";
 import { caip2, isGenesisOf, usdc } from "../core/network.js";
 import { nonceAccountAddress, PROGRAM_ID } from "../core/program.js";
 import { checkedTermsHash, payloadOf, readAddress, readExtra, SCHEME } from "../core/wire.js";
-import { Relayer } from "../relayer.js";
+import { type Relayer } from "../relayer.js";
 import { RelayerNonces, type NonceSource } from "./nonces.js";
-import { Observer, type AxiosLike } from "./observe.js";
+import { type AxiosLike, Observer } from "./observe.js";
 
 /** Most seconds that an intent of this client lives. */
 const MAX_LIFE = 300;
