@@ -19,4 +19,4 @@ install tests/x402/v1
 npm run --prefix tests/x402 --silent lint
 cd tests/x402
 # Each file starts a validator of its own: one after the other.
-exec node --test --test-concurrency=1 --test-reporter=spec src/*.test.mjs
+exec node --test --test-concurrency=1 --test-force-exit --test-reporter=spec src/*.test.mjs

@@ -17,7 +17,7 @@ import { ExactSvmScheme as ExactSvmClient } from "@x402/svm/exact/client";
 import { ExactSvmScheme as ExactSvmServer } from "@x402/svm/exact/server";
 
 import { sendInstructions } from "@sluice/x402";
-import { FUNDS, freePort, listen, NETWORK, transfer, World } from "./world.mjs";
+import { FUNDS, freePort, listen, NETWORK, stopper, transfer, World } from "./world.mjs";
 
 const PRICE = 10_000n;
 
@@ -100,12 +100,11 @@ describe("exact, version 2", () => {
     app.use(honoMiddleware(routes(receiver), resourceServer()));
     app.get("/paid", (context) => context.json({ report: "worth a cent" }));
     const port = await freePort();
-    const server = serve({ fetch: app.fetch, port, hostname: "127.0.0.1" });
+    const stop = stopper(serve({ fetch: app.fetch, port, hostname: "127.0.0.1" }));
     const response = await wrapFetchWithPayment(fetch, client(payer))(`http://127.0.0.1:${port}/paid`);
     assert.equal(response.status, 200);
     await settled(response.headers.get("PAYMENT-RESPONSE"), payer, receiver);
-    server.closeAllConnections();
-    server.close();
+    await stop();
   });
 
   it("one payment buys one answer, however often and at once it is sent", async () => {

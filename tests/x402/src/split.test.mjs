@@ -24,7 +24,7 @@ import {
   SluiceSplitClient,
   SluiceSplitServer,
 } from "@sluice/x402";
-import { FUNDS, freePort, listen, MINT, NETWORK, NETWORK_V1, World } from "./world.mjs";
+import { FUNDS, freePort, listen, MINT, NETWORK, NETWORK_V1, stopper, World } from "./world.mjs";
 
 const PRICE = 50_000n;
 /** 50 bps to the treasury, 100 to the facilitator, the rest 7 to 3. */
@@ -57,14 +57,7 @@ describe("sluice-split", () => {
       await handler();
       response.json({ report: "river levels", asked: request.body ?? null });
     });
-    const server = app.listen(port, "127.0.0.1");
-    return {
-      url,
-      stop: () => {
-        server.closeAllConnections();
-        return new Promise((resolve) => server.close(resolve));
-      },
-    };
+    return listen(app, port);
   };
   const payFetch = (payer, split = scheme(payer), inner = fetch) =>
     wrapFetchWithPayment(split.fetch(inner), new x402Client().register("solana:*", split));
@@ -140,7 +133,7 @@ describe("sluice-split", () => {
     const app = new Hono();
     app.use(honoMiddleware(routes(), resourceServer(`http://127.0.0.1:${port}`)));
     app.post("/ask", async (context) => context.json({ asked: await context.req.json() }));
-    const server = serve({ fetch: app.fetch, port, hostname: "127.0.0.1" });
+    const stop = stopper(serve({ fetch: app.fetch, port, hostname: "127.0.0.1" }));
     await paysOnce(payer, async () => {
       const body = '{ "question": "how high?" }';
       const response = await payFetch(payer)(`http://127.0.0.1:${port}/ask`, { method: "POST", body });
@@ -148,8 +141,7 @@ describe("sluice-split", () => {
       assert.deepEqual(await response.json(), { asked: { question: "how high?" } });
       return response.headers.get("PAYMENT-RESPONSE");
     });
-    server.closeAllConnections();
-    server.close();
+    await stop();
   });
 
   it("version 1: @x402/fetch pays what a server of version 1 asks", async () => {

@@ -1,6 +1,7 @@
 /** A local validator with the program set up, a relayer in front of it, and wallets with money. */
 import { spawn, execFile } from "node:child_process";
 import { createWriteStream, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
@@ -43,6 +44,8 @@ const PROGRAM = process.env.SLUICE_PROGRAM ?? path.join(ROOT, "target/deploy/slu
 const READY_MS = 60_000;
 const SERVICE_ID = 1n;
 const run = promisify(execFile);
+/** Stops what serves now. */
+const open = new Set();
 
 /** A program that was started here, and is ended here. */
 class Child {
@@ -229,6 +232,7 @@ keypair = "${this.keyFile("relayer")}"
   }
 
   async stop() {
+    await Promise.all([...open].map((stop) => stop()));
     await this.relayer?.stop();
     await this.localnet?.stop();
   }
@@ -252,21 +256,24 @@ export async function newKey() {
   return { seed, signer: await createKeyPairSignerFromPrivateKeyBytes(seed, true) };
 }
 
-/** Serves a node request handler on a free port, and gives its URL. */
-export async function listen(handler) {
-  const { createServer: create } = await import("node:http");
-  const server = create(handler);
-  server.listen(0, "127.0.0.1");
+/** Serves a node request handler on a free port, or on the one given. What a failed test leaves open ends with its world. */
+export async function listen(handler, port = 0) {
+  const server = createHttpServer(handler);
+  server.listen(port, "127.0.0.1");
   await once(server, "listening");
-  const url = `http://127.0.0.1:${server.address().port}`;
-  return {
-    url,
-    stop: async () => {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
+  return { url: `http://127.0.0.1:${server.address().port}`, stop: stopper(server) };
+}
+
+/** What stops a server, once. */
+export function stopper(server) {
+  const stop = async () => {
+    if (!open.delete(stop)) return;
+    server.closeAllConnections();
+    server.close();
+    await once(server, "close");
   };
+  open.add(stop);
+  return stop;
 }
 
 export async function freePort() {
