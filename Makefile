@@ -47,6 +47,11 @@ test: program ## Every test: pure core, program in LiteSVM, relayer, CLI, end to
 test-x402: everything ## The published x402 packages of npm and PyPI, end to end through a relayer (needs Node)
 	@tests/x402/run.sh
 
+.PHONY: compare-x402
+compare-x402: everything ## The same payments by our relayer and by the npm facilitator, written down in docs/compare.md
+	@npm ci --prefix clients/typescript --no-audit --no-fund --loglevel=error && npm run --prefix clients/typescript --silent build
+	@npm ci --prefix tests/x402 --no-audit --no-fund --loglevel=error && node tests/x402/src/compare.mjs --accept
+
 .PHONY: fuzz
 fuzz: ## Fuzz the pure core and the arguments of settle, 5 minutes a target (FUZZ_SECONDS=...); installs nothing
 	@+nice fuzz/run.sh $(FUZZ_SECONDS)
