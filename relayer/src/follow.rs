@@ -414,8 +414,11 @@ impl Follower {
 
     /// Takes what the cluster says by itself. A hint only: what cannot be written down now is asked about later.
     async fn hear(&mut self, notices: impl Iterator<Item = Notice>) {
-        let landed = notices
+        let (sure, unsure): (Vec<Notice>, Vec<Notice>) = notices
             .filter(|notice| self.open.contains_key(&notice.signature))
+            .partition(|notice| notice.sure);
+        let landed = sure
+            .into_iter()
             .map(|notice| Landed {
                 signature: notice.signature,
                 slot: notice.slot,
@@ -424,6 +427,13 @@ impl Follower {
             })
             .collect();
         self.record_all(landed).await;
+        // Something became of these; a node says what.
+        let signatures: Vec<Signature> = unsure.iter().map(|notice| notice.signature).collect();
+        for chunk in signatures.chunks(MAX_STATUSES) {
+            if let Err(error) = self.ask(chunk, false).await {
+                tracing::debug!(%error, "what a notice left open is asked about later");
+            }
+        }
     }
 
     /// Asks what became of everything that is open and was taken up longer ago than `patience`.

@@ -27,7 +27,7 @@ use crate::{
 pub enum Command {
     /// Accept a mint, or change how it is accepted (admin)
     #[command(
-        after_help = "Examples:\n  sluice mint set 4zMMC9srt5Ri5X14GAgXhHii3GnPAEERYPZgZJDncDU --min 100u --max 1000\n  sluice mint set MINT --settle off\n      stops pulls from payers in this mint; payouts go on"
+        after_help = "Examples:\n  sluice mint set 4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU --min 100u --max 1000\n  sluice mint set MINT --settle off\n      stops pulls from payers in this mint; payouts go on"
     )]
     Set(Set),
     /// List the accepted mints

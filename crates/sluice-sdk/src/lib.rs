@@ -24,7 +24,7 @@ pub const PROGRAM_ID: Address =
     Address::from_str_const("HRDPxHoikcwxEKixTK5uV9X9VcnpRwNZUsC6ZmHdLimi");
 /// The mint address of USDC on devnet; the local validator puts its test mint there.
 pub const DEVNET_USDC: Address =
-    Address::from_str_const("4zMMC9srt5Ri5X14GAgXhHii3GnPAEERYPZgZJDncDU");
+    Address::from_str_const("4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU");
 /// The upgradeable loader, which owns the program and its data account.
 pub const LOADER_V3: Address =
     Address::from_str_const("BPFLoaderUpgradeab1e11111111111111111111111");

@@ -65,6 +65,9 @@ pub struct Notice {
     pub slot: u64,
     /// Why it failed, if it did.
     pub error: Option<TransactionError>,
+    /// Whether its log bears that out. Not every node says that a transaction failed: one that is to be called paid has
+    /// a log without a failure that ends with a success, and whatever else is asked about.
+    pub sure: bool,
     /// The result codes of its settlement, if its log has them.
     pub codes: Option<Vec<u8>>,
 }
@@ -219,14 +222,23 @@ fn read(value: &Value) -> Option<Notice> {
     let result = &value["params"]["result"];
     let about = &result["value"];
     let lines = about["logs"].as_array()?;
+    let lines: Vec<&str> = lines.iter().filter_map(Value::as_str).collect();
+    let of_program = |line: &str| line.starts_with("Program ");
+    let failed = lines
+        .iter()
+        .any(|line| of_program(line) && line.contains(" failed"));
+    let succeeded = lines
+        .last()
+        .is_some_and(|line| of_program(line) && line.ends_with(" success"));
     Some(Notice {
+        sure: !about["err"].is_null() || (succeeded && !failed),
         signature: about["signature"].as_str()?.parse().ok()?,
         slot: result["context"]["slot"].as_u64()?,
         error: match &about["err"] {
             Value::Null => None,
             json => Some(TransactionError { json: json.clone() }),
         },
-        codes: codes_in_logs(lines.iter().filter_map(Value::as_str)),
+        codes: codes_in_logs(lines),
     })
 }
 
@@ -234,6 +246,32 @@ fn read(value: &Value) -> Option<Notice> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_failure_that_only_the_log_tells_is_not_called_a_success() {
+        let sure = |err: Value, logs: Value| {
+            let value = json!({"params": {"result": {"context": {"slot": 42}, "value": {
+                "signature": Signature::from([7; 64]).to_string(), "err": err, "logs": logs,
+            }}}});
+            read(&value).unwrap().sure
+        };
+        let id = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA";
+        let (success, failed) = (
+            format!("Program {id} success"),
+            format!("Program {id} failed: custom program error: 0x1"),
+        );
+        assert!(sure(Value::Null, json!([success])));
+        assert!(sure(json!("AccountInUse"), json!([])));
+        for logs in [
+            json!([]),
+            json!([failed]),
+            json!([success, failed]),
+            json!([failed, success]),
+            json!([success, "Log truncated"]),
+        ] {
+            assert!(!sure(Value::Null, logs.clone()), "{logs}");
+        }
+    }
 
     #[test]
     fn a_notification_is_read() {
@@ -246,12 +284,17 @@ mod tests {
                 "value": {
                     "signature": signature.to_string(),
                     "err": null,
-                    "logs": ["Program log: hello", format!("Program return: {program} AAAD")],
+                    "logs": [
+                        "Program log: hello",
+                        format!("Program return: {program} AAAD"),
+                        format!("Program {program} success"),
+                    ],
                 },
             }},
         });
         let notice = read(&value).unwrap();
         assert_eq!((notice.signature, notice.slot), (signature, 42));
+        assert!(notice.sure);
         assert_eq!((notice.error, notice.codes), (None, Some(vec![0, 0, 3])));
         value["params"]["result"]["value"]["err"] =
             json!({"InstructionError": [0, {"Custom": 6100}]});
