@@ -193,7 +193,7 @@ fn four() -> Scene {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_under_sqlite() {
-    let Some(disk) = Small::new("1m") else { return };
+    let Some(disk) = Small::new("4m") else { return };
     let store = Store::at(format!(
         "sqlite://{}",
         disk.path().join("ledger.db").display()

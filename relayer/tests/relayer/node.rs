@@ -232,7 +232,7 @@ impl Shared {
                     })
                 }
             }
-            "getRecentPrioritizationFees" => result(json!([])),
+            "getRecentPrioritizationFees" | "getProgramAccounts" => result(json!([])),
             _ => panic!("the fake node does not serve {method}"),
         }
     }
